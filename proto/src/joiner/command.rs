@@ -1,0 +1,112 @@
+//! What the owner of a joiner's session may ask for.
+
+use alloc::vec::Vec;
+
+use super::{JoinerSession, State};
+use crate::error::ProtocolError;
+use crate::frame::{Accept, Frame, Refusal};
+use crate::limits::FILES_PER_FRAME_MAX;
+use crate::liveness::Progress;
+use crate::root::RootHash;
+use crate::tally::Tally;
+use crate::types::{FileId, Generation, LaneId};
+
+impl JoinerSession {
+    /// Agrees to the declaration. A bypass needs no lanes (the number is ignored) and is
+    /// acknowledged at once: only `Bye` follows.
+    ///
+    /// Errors: nothing to agree to; no lane, or more than the donor wants.
+    pub fn accept(&mut self, accept: Accept) -> Result<(), ProtocolError> {
+        let State::Deciding { lanes, is_bypass, roots } = self.state else {
+            return Err(self.misuse("accept"));
+        };
+        if is_bypass {
+            self.transmit.push_back(Frame::Accept(Accept { lanes: 0 }));
+            self.transmit.push_back(Frame::BypassAck);
+            self.state = State::AwaitBye;
+            return Ok(());
+        }
+        if !(1..=lanes).contains(&accept.lanes) {
+            return Err(self.misuse("accept with another number of lanes"));
+        }
+        self.transmit.push_back(Frame::Accept(accept));
+        self.tally = Tally::new(roots);
+        self.state = State::Receiving { lanes: accept.lanes };
+        Ok(())
+    }
+
+    /// Refuses the donor or its declaration and says why; no effect when the session is over.
+    /// Once accepted it is an [`JoinerSession::abort`].
+    pub fn refuse(&mut self, refusal: Refusal) {
+        if !self.is_over() {
+            let frame = self.farewell(refusal);
+            self.state = State::Failed;
+            self.transmit.clear();
+            self.transmit.push_back(frame);
+        }
+    }
+
+    /// Tells the donor that a lane may connect.
+    ///
+    /// Errors: not receiving, or no such lane.
+    #[allow(
+        clippy::fn_params_excessive_bools,
+        reason = "the frame's own field, named at both ends"
+    )]
+    pub fn lane_ready(&mut self, lane: LaneId, own_socket: bool) -> Result<(), ProtocolError> {
+        match self.state {
+            State::Receiving { lanes } | State::Finishing { lanes, .. } if lane.0 < lanes => {
+                self.transmit.push_back(Frame::LaneReady { lane, own_socket });
+                Ok(())
+            }
+            State::AwaitHello
+            | State::AwaitDeclare
+            | State::Deciding { .. }
+            | State::Receiving { .. }
+            | State::Finishing { .. }
+            | State::Committed
+            | State::AwaitBye
+            | State::Closed
+            | State::Failed => Err(self.misuse("lane_ready")),
+        }
+    }
+
+    /// Reports files that are complete, verified, and survive power loss.
+    ///
+    /// Errors: not receiving.
+    pub fn durable(&mut self, files: Vec<(FileId, Generation)>) -> Result<(), ProtocolError> {
+        let (State::Receiving { .. } | State::Finishing { .. }) = self.state else {
+            return Err(self.misuse("durable"));
+        };
+        for files in files.chunks(FILES_PER_FRAME_MAX) {
+            self.transmit.push_back(Frame::Durable(files.to_vec()));
+        }
+        Ok(())
+    }
+
+    /// Reports that the new data directory is in its place, with the hash of what was written.
+    /// The owner compares that hash with the one of [`super::JoinerEvent::Finish`] *before* it commits.
+    ///
+    /// Errors: nothing to commit yet; [`ProtocolError::RootHashDiffers`] (the session is over).
+    pub fn committed(&mut self, root_hash: RootHash) -> Result<(), ProtocolError> {
+        let State::Finishing { root_hash: theirs, .. } = self.state else {
+            return Err(self.misuse("committed"));
+        };
+        if root_hash != theirs {
+            return Err(self.fail(ProtocolError::RootHashDiffers { ours: root_hash, theirs }));
+        }
+        self.transmit.push_back(Frame::Committed { root_hash });
+        self.state = State::Committed;
+        Ok(())
+    }
+
+    /// Gives up and tells the donor why; no effect when the session is over.
+    pub fn abort(&mut self, refusal: Refusal) {
+        self.refuse(refusal);
+    }
+
+    /// What the next heartbeats say: bytes and files done, and the phase.
+    pub fn progress(&mut self, bytes: u64, files: u64, phase: u8) {
+        self.liveness.report(Progress { bytes, files, phase });
+    }
+}
