@@ -1,0 +1,157 @@
+//! What was typed; what it means is decided where it is used.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+use fastsst_mover::disk::IoPreference;
+use fastsst_mover::options::parse_bytes;
+use fastsst_mover::{Compress, Options, Result, Transport};
+
+const EXAMPLES: &str = "\
+Examples:
+  On the new machine:      fastsst receive --into /var/lib/mysql --listen 0.0.0.0:4444 --ticket-file t
+  On the old machine:      fastsst send /var/lib/mysql --to @t
+  Afterwards, on both:     fastsst verify /var/lib/mysql
+
+Exit status: 0, or the errno of the error code that is printed; docs/OPERATIONS.md explains each code.";
+
+/// Fast, verified, encrypted transfer of a directory tree.
+#[derive(Debug, Parser)]
+#[command(name = "fastsst", version, after_help = EXAMPLES)]
+pub(crate) struct Args {
+    /// Say more (twice: everything)
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Send a directory to a waiting receiver
+    Send(Send),
+    /// Wait for a sender and build its directory here
+    Receive(Receive),
+    /// Print the root hash of a directory; equal trees have equal hashes
+    Verify(Verify),
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Send {
+    /// The directory to send
+    pub(crate) dir: PathBuf,
+    /// The receiver's ticket, @FILE to read it from a file, or - for standard input
+    #[arg(long, value_name = "TICKET|@FILE|-")]
+    pub(crate) to: String,
+    /// Send although a server uses the directory: only safe when nothing is written to it
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Largest rate at which files are read, such as 100m (bytes per second)
+    #[arg(long, value_name = "RATE")]
+    pub(crate) rlimit: Option<String>,
+    /// auto, none, zstd or zstd:LEVEL
+    #[arg(long, default_value = "auto")]
+    pub(crate) compress: String,
+    /// How long to try to reach the receiver, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 10)]
+    pub(crate) connect_timeout: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Receive {
+    /// The directory to build; must be empty unless --replace is given
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: PathBuf,
+    /// Address and UDP port to listen on; port 0 takes a free one
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:4444")]
+    pub(crate) listen: SocketAddr,
+    /// Name or address under which the sender reaches this machine, for the ticket
+    #[arg(long, value_name = "HOST")]
+    pub(crate) host: Option<String>,
+    /// Also write the ticket to this file, readable by its owner only
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ticket_file: Option<PathBuf>,
+    /// Replace what is in the directory
+    #[arg(long)]
+    pub(crate) replace: bool,
+    /// How long to wait for a sender, in seconds; 0: for ever
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub(crate) initial_timeout: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Verify {
+    /// The directory to read
+    pub(crate) dir: PathBuf,
+    /// How to read files: auto, uring, direct or buffered
+    #[arg(long, default_value = "auto")]
+    pub(crate) io: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Common {
+    /// Data lanes; default: as many as cores, at most 4 (the sender decides)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) lanes: Option<u16>,
+    /// auto or quic
+    #[arg(long, default_value = "auto")]
+    pub(crate) transport: String,
+    /// How to read and write files: auto, uring, direct or buffered
+    #[arg(long, default_value = "auto")]
+    pub(crate) io: String,
+    /// End when nothing moves for so many seconds; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub(crate) idle_timeout: u64,
+    /// Memory for data in flight, such as 96m (at least 16m)
+    #[arg(long, value_name = "SIZE", default_value = "96m")]
+    pub(crate) buffer: String,
+    /// Write what was done to this file, as JSON
+    #[arg(long, value_name = "FILE")]
+    pub(crate) summary_json: Option<PathBuf>,
+}
+
+impl Common {
+    /// The engine's options, without what only one side has.
+    pub(crate) fn options(&self) -> Result<Options> {
+        /// Two lanes, their queues and a disk queue need this much to flow.
+        const BUFFER_MIN: u64 = 16 << 20;
+        Ok(Options {
+            lanes: self.lanes,
+            transport: Transport::parse(&self.transport)?,
+            io: IoPreference::parse(&self.io)?,
+            idle_timeout: seconds(self.idle_timeout),
+            buffer_bytes: parse_bytes(&self.buffer)?.max(BUFFER_MIN),
+            ..Options::default()
+        })
+    }
+}
+
+impl Send {
+    /// The engine's options.
+    pub(crate) fn options(&self) -> Result<Options> {
+        Ok(Options {
+            compress: Compress::parse(&self.compress)?,
+            rlimit: self.rlimit.as_deref().map(parse_bytes).transpose()?,
+            connect_timeout: Duration::from_secs(self.connect_timeout),
+            ..self.common.options()?
+        })
+    }
+}
+
+impl Receive {
+    /// The engine's options.
+    pub(crate) fn options(&self) -> Result<Options> {
+        Ok(Options { initial_timeout: seconds(self.initial_timeout), ..self.common.options()? })
+    }
+}
+
+/// 0 means for ever.
+fn seconds(number: u64) -> Option<Duration> {
+    (number > 0).then(|| Duration::from_secs(number))
+}

@@ -1,0 +1,67 @@
+//! `fastsst send`.
+
+use std::io::Read;
+use std::sync::Arc;
+
+use fastsst_mover::walk::{AllFiles, SourceRoot};
+use fastsst_mover::{Cancel, Code, Error, NoFreeze, Progress, Result, SendConfig};
+use fastsst_proto::limits::TICKET_BYTES_MAX;
+use fastsst_proto::ticket::Ticket;
+use zeroize::Zeroizing;
+
+use crate::{args, in_use, report, signals};
+
+/// Sends a directory.
+pub(crate) fn run(args: args::Send) -> Result<()> {
+    let options = args.options()?;
+    let ticket = ticket(&args.to)?;
+    if !args.force {
+        in_use::check(&args.dir)?;
+    }
+    let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
+    signals::watch(&cancel)?;
+    let drawing = report::Report::start(&progress);
+    let root = SourceRoot { name: ROOT.to_owned(), path: args.dir, filter: Arc::new(AllFiles) };
+    let config = SendConfig {
+        roots: vec![root],
+        ticket,
+        options,
+        properties: Vec::new(),
+        capture: "none".to_owned(),
+        software: SOFTWARE.to_owned(),
+    };
+    let sent = fastsst_mover::send(config, &mut NoFreeze, &progress, &cancel);
+    drop(drawing);
+    report::finish(&sent?.summary, args.common.summary_json.as_deref())
+}
+
+/// The name of the one root of a plain transfer.
+pub(crate) const ROOT: &str = "data";
+
+/// What the peer's log calls this program.
+pub(crate) const SOFTWARE: &str = concat!("fastsst ", env!("CARGO_PKG_VERSION"));
+
+/// Reads a ticket from where the argument says; it carries a secret, so a file or standard input
+/// keeps it out of the process list.
+fn ticket(to: &str) -> Result<Ticket> {
+    let text = match to.strip_prefix('@') {
+        Some(file) => {
+            let opened = std::fs::File::open(file);
+            let opened =
+                opened.map_err(|error| Error::read(format!("ticket file {file}"), error))?;
+            read(opened, &format!("ticket file {file}"))?
+        }
+        None if to == "-" => read(std::io::stdin().lock(), "the ticket from standard input")?,
+        None => Zeroizing::new(to.to_owned()),
+    };
+    Ticket::parse(&text)
+        .map_err(|error| Error::new(Code::Ticket, "the ticket is not valid").because(error))
+}
+
+fn read(from: impl Read, place: &str) -> Result<Zeroizing<String>> {
+    // The capacity is final, so no reallocation leaves a copy of the token behind.
+    let mut text = Zeroizing::new(String::with_capacity(TICKET_BYTES_MAX + 2));
+    let limit = u64::try_from(TICKET_BYTES_MAX + 1).unwrap_or(u64::MAX);
+    from.take(limit).read_to_string(&mut text).map_err(|error| Error::read(place, error))?;
+    Ok(text)
+}

@@ -1,0 +1,227 @@
+//! One open file: direct if its file system can, with what staging needs to build it.
+//!
+//! A direct file is read and written in whole blocks of [`BUFFER_ALIGN`] bytes. Reading, the last
+//! block comes back short. Writing, the last block is padded with zeros and the file is cut to its
+//! true length by [`OpenFile::set_len`] when it is complete.
+
+use std::fs::File;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::fs::{Advice, FallocateFlags, OFlags, SeekFrom};
+use rustix::io::Errno;
+
+use crate::error::{Error, Result};
+use crate::pool::BUFFER_ALIGN;
+use crate::tree::{Meta, Stat};
+
+/// How files are to be opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileMode {
+    /// Past the page cache, where the file system can do that.
+    Direct,
+    /// Through the page cache, dropping what was read.
+    Buffered,
+}
+
+/// An open regular file.
+#[derive(Debug)]
+pub struct OpenFile {
+    file: File,
+    /// Cleared when the file system turns out to refuse direct I/O after all.
+    direct: AtomicBool,
+    /// For messages.
+    place: String,
+}
+
+impl OpenFile {
+    /// Takes over a descriptor of a regular file opened with `O_NONBLOCK` or without, and makes
+    /// it direct if `mode` asks for it and the file system agrees.
+    ///
+    /// `O_DIRECT` is set on the open descriptor, because `open` with `O_CREAT | O_DIRECT` leaves a
+    /// file behind when it fails with `EINVAL`.
+    pub(crate) fn new(fd: OwnedFd, mode: FileMode, place: String) -> io::Result<Self> {
+        let direct = match mode {
+            FileMode::Direct => make_direct(&fd, &place)?,
+            FileMode::Buffered => {
+                rustix::fs::fcntl_setfl(&fd, OFlags::empty())?;
+                false
+            }
+        };
+        if !direct {
+            // Advice only: a file system that does not take it reads all the same.
+            let _advised = rustix::fs::fadvise(&fd, 0, None, Advice::Sequential);
+        }
+        Ok(Self { file: File::from(fd), direct: AtomicBool::new(direct), place })
+    }
+
+    /// Whether the file is read and written past the page cache, in whole blocks.
+    #[must_use]
+    pub fn is_direct(&self) -> bool {
+        self.direct.load(Ordering::Acquire)
+    }
+
+    /// The file's path, for messages.
+    #[must_use]
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// What the file is now.
+    ///
+    /// # Errors
+    /// E08: the file cannot be examined.
+    pub fn stat(&self) -> Result<Stat> {
+        Stat::of(&self.file).map_err(|error| Error::read(&self.place, error))
+    }
+
+    /// Reserves room for `size` bytes; does nothing where the file system cannot.
+    ///
+    /// # Errors
+    /// E07 when there is no room, E09 otherwise.
+    pub fn preallocate(&self, size: u64) -> Result<()> {
+        if size == 0 {
+            return Ok(());
+        }
+        loop {
+            match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, size) {
+                Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(Error::write(&self.place, error.into())),
+            }
+        }
+    }
+
+    /// Cuts or extends the file to `size` bytes.
+    ///
+    /// # Errors
+    /// E09.
+    pub fn set_len(&self, size: u64) -> Result<()> {
+        self.file.set_len(size).map_err(|error| Error::write(&self.place, error))
+    }
+
+    /// Sets owner, permissions and modification time, in this order: a change of owner clears
+    /// the set-user-id bit, and every later write would change the time.
+    ///
+    /// # Errors
+    /// E03 when that is not permitted, E09 otherwise.
+    pub fn set_meta(&self, meta: &Meta) -> Result<()> {
+        meta.apply(self.file.as_fd()).map_err(|error| Error::write(&self.place, error))
+    }
+
+    /// Makes content and metadata durable.
+    ///
+    /// # Errors
+    /// E07 or E09. The file must be given up then: the kernel has dropped what it could not write.
+    pub fn sync(&self) -> Result<()> {
+        self.file.sync_all().map_err(|error| Error::write(&self.place, error))
+    }
+
+    /// Forgets the page cache of a range of a buffered file. Best effort.
+    pub fn drop_cache(&self, offset: u64, len: u64) {
+        if self.is_direct() {
+            return;
+        }
+        if let Some(len) = NonZeroU64::new(len) {
+            let _advised = rustix::fs::fadvise(&self.file, offset, Some(len), Advice::DontNeed);
+        }
+    }
+
+    /// Which parts of the file are data, for a file that has holes.
+    #[must_use]
+    pub fn extents(&self) -> Extents<'_> {
+        Extents { file: self, hole: 0..0, data: 0..0 }
+    }
+
+    /// Gives up direct I/O on this file after the kernel refused a well-aligned request.
+    pub(super) fn make_buffered(&self) -> io::Result<()> {
+        rustix::fs::fcntl_setfl(&self.file, OFlags::empty())?;
+        self.direct.store(false, Ordering::Release);
+        report_buffered(&self.place);
+        Ok(())
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+impl AsFd for OpenFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Tells holes from data with `SEEK_DATA` and `SEEK_HOLE`, one or two calls per extent.
+///
+/// A file system that does not know its holes reports none, which only costs time.
+#[derive(Debug)]
+pub struct Extents<'a> {
+    file: &'a OpenFile,
+    /// Known to be a hole.
+    hole: std::ops::Range<u64>,
+    /// Known to be data.
+    data: std::ops::Range<u64>,
+}
+
+impl Extents<'_> {
+    /// Whether `len` bytes from `offset` hold nothing but a hole, so that they read as zeros.
+    ///
+    /// The part of the range beyond the end of the file counts as a hole.
+    ///
+    /// # Errors
+    /// E08.
+    pub fn is_hole(&mut self, offset: u64, len: u64) -> Result<bool> {
+        if self.data.contains(&offset) {
+            return Ok(false);
+        }
+        if !self.hole.contains(&offset) {
+            self.look_at(offset).map_err(|error| Error::read(&self.file.place, error))?;
+        }
+        Ok(self.hole.contains(&offset) && offset.saturating_add(len) <= self.hole.end)
+    }
+
+    fn look_at(&mut self, offset: u64) -> io::Result<()> {
+        match rustix::fs::seek(&self.file.file, SeekFrom::Data(offset)) {
+            Ok(data) if data > offset => self.hole = offset..data,
+            Err(Errno::NXIO) => self.hole = offset..u64::MAX,
+            Ok(_) => {
+                // Every file has a hole at its end, so this fails only where seeking does not
+                // know holes; then the rest is data.
+                let end = rustix::fs::seek(&self.file.file, SeekFrom::Hole(offset));
+                self.data = offset..end.unwrap_or(u64::MAX);
+            }
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => self.data = offset..u64::MAX,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// `len` rounded up to whole blocks. Unit: bytes.
+pub(super) fn whole_blocks(len: usize) -> usize {
+    len.next_multiple_of(BUFFER_ALIGN)
+}
+
+fn make_direct(fd: &OwnedFd, place: &str) -> io::Result<bool> {
+    match rustix::fs::fcntl_setfl(fd, OFlags::DIRECT) {
+        Ok(()) => Ok(true),
+        Err(Errno::INVAL) => {
+            rustix::fs::fcntl_setfl(fd, OFlags::empty())?;
+            report_buffered(place);
+            Ok(false)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says once that a file system has no direct I/O; the consequence is speed, not correctness.
+fn report_buffered(place: &str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        tracing::info!("{place} is on a file system without direct I/O; using buffered I/O there");
+    });
+}

@@ -1,0 +1,44 @@
+//! The fastsst engine: files, disks, networks, threads.
+//!
+//! [`send`] is the donor's data path, [`Receiver`] the joiner's. Both are blocking calls that use
+//! threads of their own; a caller needs no event loop. The engine knows nothing of Galera: what is
+//! sent, how a server is frozen and which donor is wanted are traits of the caller's
+//! ([`walk::Filter`], [`Freeze`], [`JoinerPolicy`], [`staging::Keep`]).
+
+pub mod cancel;
+pub mod error;
+pub mod freeze;
+pub mod options;
+pub mod progress;
+pub mod summary;
+
+pub mod receive;
+pub mod send;
+pub mod verify;
+
+pub mod tree;
+pub mod walk;
+
+pub mod commit;
+pub mod staging;
+
+pub mod disk;
+pub mod net;
+pub mod pool;
+
+mod compress;
+mod runtime;
+mod talk;
+mod throttle;
+mod tree_hash;
+mod watchdog;
+
+pub use cancel::Cancel;
+pub use error::{Code, Error, Result};
+pub use freeze::{Freeze, Frozen, NoFreeze};
+pub use options::{Compress, Options, Transport};
+pub use progress::{Phase, Progress};
+pub use receive::{AnyDonor, JoinerPolicy, ReceiveConfig, Received, Receiver};
+pub use send::{BypassConfig, SendConfig, Sent, send, send_bypass};
+pub use staging::{Owner, TargetRoot};
+pub use summary::Summary;

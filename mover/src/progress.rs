@@ -1,0 +1,121 @@
+//! What a transfer has done so far, sampled by whoever draws it.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+/// Where a transfer is. The number travels in heartbeats.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Phase {
+    /// Waiting for, or reaching, the peer.
+    Connect = 0,
+    /// Waiting until the server has flushed and locked.
+    Freeze = 1,
+    /// Chunks flow.
+    Copy = 2,
+    /// Everything is read; waiting for the joiner to hold it.
+    Drain = 3,
+    /// The joiner makes its files durable.
+    Sync = 4,
+    /// The joiner puts the new tree in its place.
+    Commit = 5,
+    /// Finished.
+    Done = 6,
+}
+
+impl Phase {
+    /// The word for logs and the summary.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Freeze => "freeze",
+            Self::Copy => "copy",
+            Self::Drain => "drain",
+            Self::Sync => "sync",
+            Self::Commit => "commit",
+            Self::Done => "done",
+        }
+    }
+
+    pub(crate) const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Connect,
+            1 => Self::Freeze,
+            2 => Self::Copy,
+            3 => Self::Drain,
+            4 => Self::Sync,
+            5 => Self::Commit,
+            _ => Self::Done,
+        }
+    }
+}
+
+/// Counters of one transfer, written by its threads. All sizes in bytes.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes_total: AtomicU64,
+    bytes_done: AtomicU64,
+    files_total: AtomicU64,
+    files_done: AtomicU64,
+    wire_bytes: AtomicU64,
+    phase: AtomicU8,
+}
+
+impl Progress {
+    /// Plain bytes of all files, as far as they are known.
+    #[must_use]
+    pub fn bytes_total(&self) -> u64 {
+        self.bytes_total.load(Ordering::Relaxed)
+    }
+
+    /// Plain bytes given to, or taken from, the lanes, holes included.
+    #[must_use]
+    pub fn bytes_done(&self) -> u64 {
+        self.bytes_done.load(Ordering::Relaxed)
+    }
+
+    /// Entries known.
+    #[must_use]
+    pub fn files_total(&self) -> u64 {
+        self.files_total.load(Ordering::Relaxed)
+    }
+
+    /// Files that are read or written completely.
+    #[must_use]
+    pub fn files_done(&self) -> u64 {
+        self.files_done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of frames given to, or taken from, the lanes.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u64 {
+        self.wire_bytes.load(Ordering::Relaxed)
+    }
+
+    /// The phase the transfer is in.
+    #[must_use]
+    pub fn phase(&self) -> Phase {
+        Phase::from_number(self.phase.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn set_totals(&self, files: u64, bytes: u64) {
+        self.files_total.store(files, Ordering::Relaxed);
+        self.bytes_total.store(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_bytes(&self, bytes: u64) {
+        self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_file(&self) {
+        self.files_done.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_wire(&self, bytes: u64) {
+        self.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,315 @@
+//! The joiner's data path, top to bottom: what [`Receiver::run`] does is what happens.
+//!
+//! ```text
+//! lane → decompress → verify (BLAKE3) → write (O_DIRECT) → sync → commit
+//! ```
+//!
+//! Nothing below the roots is touched before a donor has proven that it knows the token, has
+//! declared a full transfer, and has passed the caller's checks and the space check. The order of
+//! what is made durable when is `docs/DURABILITY.md`.
+
+mod catalog;
+mod control;
+mod lane;
+mod pipeline;
+mod space;
+mod verify;
+mod write;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use aws_lc_rs::rand::{SecureRandom, SystemRandom};
+use fastsst_proto::TransferId;
+use fastsst_proto::frame::{DeclKind, Declaration, Finish, Refusal};
+use fastsst_proto::secret::Secret;
+use fastsst_proto::ticket::Ticket;
+
+use self::control::{Control, News, Order, Secrets};
+use self::pipeline::Pipeline;
+use crate::cancel::Cancel;
+use crate::commit::commit;
+use crate::error::{Code, Error, Result};
+use crate::net::{Identity, Listener, NetOptions, Pin};
+use crate::options::Options;
+use crate::progress::{Phase, Progress};
+use crate::staging::{Owner, Staging, TargetRoot, sync_all};
+use crate::summary::{PhaseSeconds, Summary, seconds};
+
+/// Where to receive and how.
+#[derive(Debug)]
+pub struct ReceiveConfig {
+    /// The trees to build; names match the donor's.
+    pub roots: Vec<TargetRoot>,
+    /// Address to listen on; port 0 lets the kernel choose.
+    pub listen: SocketAddr,
+    /// The user's choices.
+    pub options: Options,
+    /// Who owns the new files.
+    pub owner: Owner,
+    /// Name and version of the caller.
+    pub software: String,
+}
+
+/// The caller's checks, made before anything is touched.
+pub trait JoinerPolicy: Send {
+    /// Decides whether this donor's files are wanted.
+    ///
+    /// # Errors
+    /// The refusal; the donor is told its code and words.
+    fn accept(&mut self, declaration: &Declaration) -> Result<()>;
+}
+
+/// Wants everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AnyDonor;
+
+impl JoinerPolicy for AnyDonor {
+    fn accept(&mut self, _: &Declaration) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// How a reception ended well.
+#[derive(Debug)]
+pub enum Received {
+    /// Nothing was transferred: the node gets what it lacks by IST.
+    Bypass {
+        /// As the donor gave it.
+        position: Vec<u8>,
+    },
+    /// The new tree is in place and durable.
+    Full {
+        /// As the donor gave it.
+        position: Vec<u8>,
+        /// Figures.
+        summary: Box<Summary>,
+    },
+}
+
+/// A joiner that listens, and has touched nothing but its lock file.
+#[derive(Debug)]
+pub struct Receiver {
+    listener: Listener,
+    local: SocketAddr,
+    pin: Pin,
+    secrets: Secrets,
+    stagings: Vec<Arc<Staging>>,
+    names: Vec<String>,
+    options: Options,
+    software: String,
+}
+
+impl Receiver {
+    /// Takes the lock, finishes an interrupted commit, binds the port, makes key and token.
+    ///
+    /// # Errors
+    /// E03, E05, E06, ...: whatever can be known before a donor comes.
+    pub fn bind(config: ReceiveConfig) -> Result<Self> {
+        let ReceiveConfig { roots, listen, options, owner, software } = config;
+        let names: Vec<String> = roots.iter().map(|root| root.name.clone()).collect();
+        let identity = Identity::generate()?;
+        // The port first: it is the cheaper thing to be refused, and leaves no trace.
+        let listener = Listener::bind(listen, &identity, &NetOptions::default())?;
+        if let Some(advice) = listener.buffers().advice() {
+            tracing::info!("{advice}");
+        }
+        let mode = options.io.file_mode();
+        let stagings = roots
+            .into_iter()
+            .map(|root| Staging::begin(root, owner, mode).map(Arc::new))
+            .collect::<Result<Vec<_>>>()?;
+        let secrets =
+            Secrets { token: Secret::from_bytes(random()?), transfer: TransferId(random()?) };
+        let (local, pin) = (listener.local_addr(), identity.pin());
+        Ok(Self { listener, local, pin, secrets, stagings, names, options, software })
+    }
+
+    /// The address and port that are bound.
+    #[must_use]
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// The port that is bound.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.local.port()
+    }
+
+    /// What a donor needs, with `host` as the name under which it reaches this machine.
+    ///
+    /// # Errors
+    /// E10: `host` cannot be part of a ticket.
+    pub fn ticket(&self, host: &str) -> Result<Ticket> {
+        Ticket::from_parts(host, self.port(), self.pin, self.secrets.token.clone())
+            .map_err(|error| Error::new(Code::Ticket, format!("host {host:?}")).because(error))
+    }
+
+    /// Waits for the donor, receives, commits; returns when the result is durable and in place.
+    ///
+    /// # Errors
+    /// Whatever ended the transfer; the donor has been told, as far as it listens.
+    pub fn run(
+        self,
+        policy: &mut dyn JoinerPolicy,
+        progress: &Arc<Progress>,
+        cancel: &Cancel,
+    ) -> Result<Received> {
+        let Self { listener, secrets, stagings, names, options, software, .. } = self;
+        let control = Control::start(listener, &secrets, (&options, &software), progress, cancel)?;
+        let mut joiner = Joiner {
+            secrets,
+            stagings,
+            names,
+            options,
+            software,
+            progress,
+            cancel,
+            control: &control,
+            times: PhaseSeconds::default(),
+        };
+        let received = joiner.run(policy);
+        if let Err(error) = &received {
+            // Wakes every thread and tells the donor; the first reason stays.
+            cancel.cancel(Error::new(error.code(), error.words()));
+        }
+        drop(joiner);
+        control.join();
+        received
+    }
+}
+
+struct Joiner<'a> {
+    secrets: Secrets,
+    stagings: Vec<Arc<Staging>>,
+    names: Vec<String>,
+    options: Options,
+    software: String,
+    progress: &'a Arc<Progress>,
+    cancel: &'a Cancel,
+    control: &'a Control,
+    times: PhaseSeconds,
+}
+
+impl Joiner<'_> {
+    fn run(&mut self, policy: &mut dyn JoinerPolicy) -> Result<Received> {
+        let waiting = Instant::now();
+        // 1. A donor that knows the token declares what it would send. Nothing is touched yet.
+        let News::Declared(declaration) = self.control.news()? else { return Err(out_of_order()) };
+        let started = Instant::now();
+        if let Err(error) = self.check(policy, &declaration) {
+            let refusal = Refusal { code: error.code().number(), text: error.words() };
+            self.control.order(Order::Refuse(refusal))?;
+            return Err(error);
+        }
+        if let DeclKind::Bypass { position } = declaration.kind {
+            self.control.order(Order::Accept { lanes: 1, pipeline: None })?;
+            let News::Bye = self.control.news()? else { return Err(out_of_order()) };
+            return Ok(Received::Bypass { position });
+        }
+        self.progress.set_totals(declaration.files_estimate, declaration.bytes_estimate);
+
+        // 2. From here on the old content is no more. (receive, verify, write: the pipeline)
+        for staging in &self.stagings {
+            staging.prepare()?;
+        }
+        self.progress.enter(Phase::Copy);
+        let lanes = declaration.lanes.clamp(1, fastsst_proto::limits::LANES_MAX);
+        let (pipeline, feed) = Pipeline::start(self)?;
+        self.control.order(Order::Accept { lanes, pipeline: Some(feed) })?;
+        self.times.connect = seconds(waiting.elapsed());
+        let News::Finish(finish) = self.control.news()? else { return Err(out_of_order()) };
+        self.times.copy = seconds(started.elapsed());
+
+        // 3. Everything has arrived: close it, compare it, make it durable, put it in its place.
+        let committing = Instant::now();
+        self.finish(&pipeline, &finish)?;
+        self.times.commit = seconds(committing.elapsed());
+        self.times.total = seconds(started.elapsed());
+        self.progress.enter(Phase::Done);
+        let summary = self.summary(&pipeline, &declaration, &finish);
+        drop(pipeline);
+
+        // 4. Tell the donor; whether it hears does not matter any more.
+        self.control.order(Order::Committed(finish.root_hash))?;
+        match self.control.news() {
+            Ok(_) => {}
+            Err(error) => tracing::debug!("the donor left after the commit: {error}"),
+        }
+        Ok(Received::Full { position: finish.position, summary: Box::new(summary) })
+    }
+
+    fn check(&self, policy: &mut dyn JoinerPolicy, declaration: &Declaration) -> Result<()> {
+        policy.accept(declaration)?;
+        if declaration.is_bypass() {
+            return Ok(());
+        }
+        if declaration.roots != self.names {
+            return Err(Error::new(
+                Code::Unsupported,
+                format!(
+                    "the donor's roots {:?} are not this joiner's {:?}",
+                    declaration.roots, self.names
+                ),
+            ));
+        }
+        space::check(&self.stagings, declaration.bytes_estimate)
+    }
+
+    fn finish(&self, pipeline: &Pipeline, finish: &Finish) -> Result<()> {
+        self.progress.enter(Phase::Sync);
+        pipeline.wait_closed(self.cancel)?;
+        let ours = pipeline.catalog.root_hash()?;
+        if ours != finish.root_hash {
+            return Err(Error::new(
+                Code::RootHashDiffers,
+                format!(
+                    "what was written ({ours}) is not what was sent ({}); nothing was put in place, \
+                     start the transfer again",
+                    finish.root_hash
+                ),
+            ));
+        }
+        self.cancel.check()?;
+        let durable = sync_all(&self.stagings)?;
+        self.cancel.check()?;
+        self.progress.enter(Phase::Commit);
+        commit(&self.stagings, durable)?;
+        Ok(())
+    }
+
+    fn summary(&self, pipeline: &Pipeline, declaration: &Declaration, finish: &Finish) -> Summary {
+        Summary {
+            role: "receive".to_owned(),
+            bytes: finish.bytes,
+            wire_bytes: self.progress.wire_bytes(),
+            entries: finish.entries,
+            files: pipeline.catalog.files(),
+            zero_bytes: pipeline.zero_bytes(),
+            seconds: self.times,
+            transport: "quic".to_owned(),
+            lanes: declaration.lanes,
+            passes: 1,
+            io: pipeline.io(),
+            capture: declaration.capture.clone(),
+            root_hash: finish.root_hash.to_string(),
+            limited_by: pipeline.limited_by(),
+            ..Summary::default()
+        }
+    }
+}
+
+fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::bug("no random bytes"))?;
+    Ok(bytes)
+}
+
+fn out_of_order() -> Error {
+    Error::bug("the conversation's news came in an impossible order")
+}
+
+/// How often a waiting thread looks at the cancel switch.
+const LOOK: Duration = Duration::from_millis(5);

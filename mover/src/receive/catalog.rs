@@ -1,0 +1,246 @@
+//! What the donor has declared, and how much of it the joiner holds.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use fastsst_proto::manifest::{Entry, EntryKind};
+use fastsst_proto::types::chunk_count;
+use fastsst_proto::{
+    ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileTree, Generation, RootHash, TreeError,
+};
+use tokio::sync::watch;
+
+use crate::error::{Code, Error, Result};
+use crate::staging::{StagedFile, Staging};
+use crate::tree_hash::{TreeLine, root_hash};
+
+/// How long a chunk may arrive before the entry it belongs to.
+///
+/// Why: entries and chunks take different connections; the donor declares first, so only a lost
+/// control connection makes this long, and that has its own timeout.
+const DECLARED_WITHIN: Duration = Duration::from_secs(60);
+
+/// Everything declared so far.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    roots: Vec<String>,
+    stagings: Vec<Arc<Staging>>,
+    items: RwLock<HashMap<FileId, Arc<Item>>>,
+    /// Counts declarations, for lanes that are ahead of them.
+    declared: watch::Sender<u64>,
+    /// Files that are not completely stored and closed yet.
+    open: AtomicU64,
+}
+
+/// One entry, and for a file its progress.
+#[derive(Debug)]
+pub(super) struct Item {
+    pub(super) entry: Entry,
+    /// `None` unless a file.
+    pub(super) staged: Option<Arc<StagedFile>>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// Grows with verified chunks; taken when it is complete.
+    tree: Option<FileTree>,
+    hash: Option<FileHash>,
+    /// Chunks that are not written yet.
+    unwritten: u64,
+}
+
+/// What a verified chunk is to its file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Novelty {
+    /// It must be written.
+    New,
+    /// It was verified before (its lane died between writing and acknowledging).
+    Known,
+}
+
+impl Catalog {
+    /// Nothing declared; `stagings` are the targets by root number.
+    pub(super) fn new(roots: Vec<String>, stagings: Vec<Arc<Staging>>) -> Self {
+        let (declared, _) = watch::channel(0);
+        let items = RwLock::default();
+        Self { roots, stagings, items, declared, open: AtomicU64::new(0) }
+    }
+
+    /// Creates what the donor declared; returns files that are complete because they are empty.
+    ///
+    /// # Errors
+    /// The target cannot be written, or an entry makes no sense.
+    pub(super) fn declare(&self, entries: Vec<Entry>) -> Result<Vec<Arc<Item>>> {
+        let mut empty = Vec::new();
+        for entry in entries {
+            let id = entry.id;
+            let item = Arc::new(self.create(entry)?);
+            let old = self.write().insert(id, Arc::clone(&item));
+            if old.is_some_and(|old| old.is_open_file()) {
+                self.open.fetch_sub(1, Ordering::AcqRel);
+            }
+            if item.entry.kind == EntryKind::File {
+                self.open.fetch_add(1, Ordering::AcqRel);
+                if item.entry.size == 0 {
+                    empty.push(item);
+                }
+            }
+        }
+        self.declared.send_modify(|count| *count += 1);
+        Ok(empty)
+    }
+
+    fn create(&self, entry: Entry) -> Result<Item> {
+        let staging = self.stagings.get(usize::from(entry.root.0)).ok_or_else(|| {
+            Error::new(Code::Protocol, format!("{} belongs to an undeclared root", entry.path))
+        })?;
+        let staged = staging.create(&entry)?;
+        let mut state = State {
+            tree: Some(FileTree::new(entry.size)),
+            hash: None,
+            unwritten: chunk_count(entry.size),
+        };
+        if entry.size == 0 {
+            state.hash = state.tree.take().and_then(FileTree::finish);
+        }
+        Ok(Item { entry, staged, state: Mutex::new(state) })
+    }
+
+    /// Removes entries the donor no longer has, in the donor's order: children first.
+    ///
+    /// # Errors
+    /// The target cannot be written, or the donor takes back what it never declared.
+    pub(super) fn gone(&self, files: &[FileId]) -> Result<()> {
+        for id in files {
+            let item = self.write().remove(id).ok_or_else(|| {
+                Error::new(Code::Protocol, format!("entry {} was never declared", id.0))
+            })?;
+            if item.is_open_file() {
+                self.open.fetch_sub(1, Ordering::AcqRel);
+            }
+            if let Some(staging) = self.stagings.get(usize::from(item.entry.root.0)) {
+                staging.remove(&item.entry)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The file a chunk belongs to; waits until it is declared.
+    ///
+    /// # Errors
+    /// It never is.
+    pub(super) async fn file(&self, at: ChunkRef) -> Result<Arc<Item>> {
+        let mut declared = self.declared.subscribe();
+        let found = async {
+            loop {
+                declared.mark_unchanged();
+                if let Some(item) = self.known(at.file, at.generation) {
+                    return Some(item);
+                }
+                declared.changed().await.ok()?;
+            }
+        };
+        tokio::time::timeout(DECLARED_WITHIN, found).await.ok().flatten().ok_or_else(|| {
+            Error::new(Code::Protocol, format!("a chunk of entry {} which is unknown", at.file.0))
+        })
+    }
+
+    fn known(&self, id: FileId, generation: Generation) -> Option<Arc<Item>> {
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        items.get(&id).filter(|item| item.entry.generation >= generation).cloned()
+    }
+
+    /// A file has been written completely and closed.
+    pub(super) fn closed(&self) {
+        self.open.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Files that are not written completely and closed.
+    pub(super) fn open_files(&self) -> u64 {
+        self.open.load(Ordering::Acquire)
+    }
+
+    /// Regular files.
+    pub(super) fn files(&self) -> u64 {
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        items.values().filter(|item| item.entry.kind == EntryKind::File).count() as u64
+    }
+
+    /// The hash of the whole tree, from what was verified.
+    ///
+    /// # Errors
+    /// E99: a file is not complete.
+    pub(super) fn root_hash(&self) -> Result<RootHash> {
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = Vec::with_capacity(items.len());
+        for item in items.values() {
+            let entry = &item.entry;
+            let file_hash = match entry.kind {
+                EntryKind::File => Some(
+                    item.hash()
+                        .ok_or_else(|| Error::bug(format!("{} is not complete", entry.path)))?,
+                ),
+                EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink => None,
+            };
+            lines.push(TreeLine {
+                root: self.roots.get(usize::from(entry.root.0)).map_or("", String::as_str),
+                path: &entry.path,
+                kind: entry.kind,
+                mode: entry.mode,
+                size: entry.size,
+                link_target: entry.link_target.as_deref(),
+                file_hash,
+            });
+        }
+        root_hash(lines)
+    }
+
+    fn write(&self) -> std::sync::RwLockWriteGuard<'_, HashMap<FileId, Arc<Item>>> {
+        self.items.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Item {
+    /// Records a chunk whose hash was right.
+    ///
+    /// # Errors
+    /// E16: the file has no such chunk.
+    pub(super) fn verified(&self, chunk: ChunkIndex, hash: ChunkHash) -> Result<Novelty> {
+        let mut state = self.lock();
+        let Some(tree) = &mut state.tree else { return Ok(Novelty::Known) };
+        match tree.insert(chunk, hash) {
+            Ok(()) => {}
+            Err(TreeError::Duplicate) => return Ok(Novelty::Known),
+            Err(error @ TreeError::OutOfRange) => {
+                let what = format!("chunk {} of {}", chunk.0, self.entry.path);
+                return Err(Error::new(Code::Protocol, what).because(error));
+            }
+        }
+        if tree.missing() == 0 {
+            state.hash = state.tree.take().and_then(FileTree::finish);
+        }
+        Ok(Novelty::New)
+    }
+
+    /// A new chunk has been written; true when it was the last one.
+    pub(super) fn written(&self) -> bool {
+        let mut state = self.lock();
+        state.unwritten = state.unwritten.saturating_sub(1);
+        state.unwritten == 0
+    }
+
+    fn hash(&self) -> Option<FileHash> {
+        self.lock().hash
+    }
+
+    fn is_open_file(&self) -> bool {
+        self.entry.kind == EntryKind::File && self.lock().unwritten > 0
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

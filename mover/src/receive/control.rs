@@ -1,0 +1,473 @@
+//! The joiner's control thread: who may come in, the conversation, lanes, heartbeats.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fastsst_proto::frame::{Accept, Declaration, Finish, Frame, Refusal};
+use fastsst_proto::joiner::{JoinerEvent, JoinerSession};
+use fastsst_proto::lane::{Accepted, joiner_check_hello, joiner_welcome};
+use fastsst_proto::limits::HANDSHAKE_MS;
+use fastsst_proto::secret::Secret;
+use fastsst_proto::{
+    Exporter, FileId, Generation, LaneId, ProtocolError, RootHash, Scope, TransferId,
+};
+use flume::{Receiver, Sender};
+
+use super::catalog::{Catalog, Item};
+use super::lane::Lanes;
+use crate::cancel::Cancel;
+use crate::error::{Code, Error, Result};
+use crate::net::{
+    Acceptor, Connection, FrameReader, FrameWriter, Incoming, Link, Listener, QuicReader,
+    QuicWriter,
+};
+use crate::options::Options;
+use crate::progress::{Phase, Progress};
+use crate::runtime::{block_on, spawn};
+use crate::talk::{Clock, Talk, protocol_error};
+use crate::watchdog::Watchdog;
+
+/// What a wrong token costs whoever sent it, so that guessing is slow.
+const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a donor may take to say good-bye after everything is committed.
+const GOOD_BYE: Duration = Duration::from_secs(2);
+
+/// Proven visitors that wait to be looked at.
+const VISITORS: usize = 16;
+
+/// Orders that may wait.
+const ORDERS: usize = 64;
+
+/// What the joiner's threads ask of the conversation.
+#[derive(Debug)]
+pub(super) enum Order {
+    /// The declaration is fine; chunks go where the pipeline says.
+    Accept { lanes: u16, pipeline: Option<Feed> },
+    /// The declaration is not wanted.
+    Refuse(Refusal),
+    /// These files survive power loss.
+    Durable(Vec<(FileId, Generation)>),
+    /// The new tree is in its place.
+    Committed(RootHash),
+}
+
+/// Where the conversation's findings go.
+#[derive(Debug)]
+pub(super) struct Feed {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) lanes: Arc<Lanes>,
+    pub(super) complete: Sender<Arc<Item>>,
+}
+
+/// What the main thread learns.
+#[derive(Debug)]
+pub(super) enum News {
+    Declared(Declaration),
+    Finish(Finish),
+    Bye,
+}
+
+/// A handle to the control thread.
+#[derive(Debug)]
+pub(super) struct Control {
+    pub(super) orders: Sender<Order>,
+    news: Receiver<News>,
+    cancel: Cancel,
+    thread: JoinHandle<()>,
+}
+
+/// What only this joiner knows.
+#[derive(Debug, Clone)]
+pub(super) struct Secrets {
+    pub(super) token: Secret,
+    pub(super) transfer: TransferId,
+}
+
+impl Control {
+    /// Starts to serve the port.
+    pub(super) fn start(
+        listener: Listener,
+        secrets: &Secrets,
+        (options, software): (&Options, &str),
+        progress: &Arc<Progress>,
+        cancel: &Cancel,
+    ) -> Result<Self> {
+        let (orders, orders_rx) = flume::bounded(ORDERS);
+        let (news_tx, news) = flume::bounded(4);
+        let loop_ = Loop {
+            secrets: secrets.clone(),
+            options: options.clone(),
+            software: software.to_owned(),
+            orders: orders_rx,
+            news: news_tx,
+            progress: Arc::clone(progress),
+            cancel: cancel.clone(),
+        };
+        let thread = spawn("fastsst-control", cancel, move || loop_.run(listener))?;
+        Ok(Self { orders, news, cancel: cancel.clone(), thread })
+    }
+
+    /// Gives an order; fails with the reason when the conversation is over.
+    pub(super) fn order(&self, order: Order) -> Result<()> {
+        self.orders.send(order).map_err(|_| self.cancel.reason())
+    }
+
+    /// Waits for news.
+    ///
+    /// # Errors
+    /// Why the conversation ended.
+    pub(super) fn news(&self) -> Result<News> {
+        self.news.recv().map_err(|_| self.cancel.reason())
+    }
+
+    /// Waits until the peer has been told how it ended.
+    pub(super) fn join(self) {
+        let Self { orders, thread, .. } = self;
+        drop(orders);
+        // A panic has been turned into the cancel reason by the thread itself.
+        if thread.join().is_err() {
+            tracing::debug!("the control thread panicked");
+        }
+    }
+}
+
+/// Somebody who has proven that he knows the token.
+struct Visitor {
+    reader: FrameReader<QuicReader>,
+    writer: FrameWriter<QuicWriter>,
+    link: Link,
+    exporter: Exporter,
+    hello: Frame,
+    accepted: Accepted,
+}
+
+struct Loop {
+    secrets: Secrets,
+    options: Options,
+    software: String,
+    orders: Receiver<Order>,
+    news: Sender<News>,
+    progress: Arc<Progress>,
+    cancel: Cancel,
+}
+
+impl Loop {
+    fn run(self, listener: Listener) -> Result<()> {
+        block_on(async {
+            let acceptor = listener.start()?;
+            let (visitors_tx, visitors) = flume::bounded(VISITORS);
+            let door = tokio::spawn(open_door(acceptor.clone(), self.secrets.clone(), visitors_tx));
+            let ended = tokio::select! {
+                ended = self.serve(&acceptor, &visitors) => ended,
+                () = self.cancel.cancelled() => Err(self.cancel.reason()),
+            };
+            door.abort();
+            ended
+        })
+    }
+
+    async fn serve(&self, acceptor: &Acceptor, visitors: &Receiver<Visitor>) -> Result<()> {
+        let clock = Clock::start();
+        let mut talk = match self.options.initial_timeout {
+            None => self.first_donor(visitors, clock).await?,
+            Some(limit) => {
+                let donor = tokio::time::timeout(limit, self.first_donor(visitors, clock));
+                donor.await.map_err(|error| {
+                    let what = format!(
+                        "no donor came within {} s; is UDP port {} open on the way, and does the \
+                         initial timeout fit?",
+                        limit.as_secs(),
+                        acceptor.local_addr().port()
+                    );
+                    Error::new(Code::NoDonor, what).because(error)
+                })??
+            }
+        };
+        let ended = tokio::select! {
+            ended = self.converse(&mut talk, acceptor, visitors) => ended,
+            () = self.cancel.cancelled() => Err(self.cancel.reason()),
+        };
+        match &ended {
+            Ok(()) => talk.close().await,
+            Err(error) => talk.farewell(error).await,
+        }
+        ended
+    }
+
+    /// Waits for the first control connection of somebody who knows the token.
+    async fn first_donor(
+        &self,
+        visitors: &Receiver<Visitor>,
+        clock: Clock,
+    ) -> Result<Talk<JoinerSession>> {
+        loop {
+            let visitor = visitors.recv_async().await.map_err(|_| no_door())?;
+            match visitor.accepted.scope {
+                Scope::Control => return self.begin(visitor, clock),
+                Scope::Lane { .. } => {
+                    turn_away(visitor, Code::Protocol, "a lane before its donor").await
+                }
+            }
+        }
+    }
+
+    fn begin(&self, visitor: Visitor, clock: Clock) -> Result<Talk<JoinerSession>> {
+        let Visitor { mut reader, writer, link, exporter, hello, accepted } = visitor;
+        let Secrets { token, transfer } = &self.secrets;
+        tracing::info!("donor {} ({}) has proven itself", link.peer(), accepted.software);
+        reader.peer_is_proven();
+        let mut session =
+            JoinerSession::new(clock.now(), token, exporter, *transfer, self.software.clone());
+        session
+            .handle_frame(clock.now(), hello)
+            .map_err(|error| protocol_error(link.peer(), error))?;
+        Ok(Talk::with_reader(session, (reader, writer, link), clock))
+    }
+
+    async fn converse(
+        &self,
+        talk: &mut Talk<JoinerSession>,
+        acceptor: &Acceptor,
+        visitors: &Receiver<Visitor>,
+    ) -> Result<()> {
+        let mut watchdog = Watchdog::new(self.options.idle_timeout);
+        let (mut feed, mut committed): (Option<Feed>, Option<Instant>) = (None, None);
+        loop {
+            tokio::select! {
+                event = talk.event(&self.progress) => {
+                    let event = match event {
+                        // What is committed stays committed, whatever becomes of the donor.
+                        Err(error) if committed.is_some() => {
+                            tracing::debug!("after the commit: {error}");
+                            JoinerEvent::Bye
+                        }
+                        event => event?,
+                    };
+                    if self.take_event(talk, acceptor, &mut watchdog, (event, &feed))? {
+                        return Ok(());
+                    }
+                }
+                order = self.orders.recv_async(), if !talk.is_congested() => {
+                    let order = order.map_err(|_| Error::bug("the joiner's main thread left"))?;
+                    self.take_order(talk, order, &mut feed, &mut committed)?;
+                }
+                visitor = visitors.recv_async() => {
+                    self.take_visitor(visitor.map_err(|_| no_door())?, feed.as_ref());
+                }
+                () = tokio::time::sleep(Duration::from_millis(100)) => {}
+            }
+            if committed.is_some_and(|since| since.elapsed() > GOOD_BYE) {
+                tracing::debug!("the donor did not say good-bye");
+                return self.tell(News::Bye);
+            }
+            if committed.is_none() {
+                watchdog.look(&self.progress)?;
+            }
+        }
+    }
+
+    /// True when the conversation has ended well.
+    fn take_event(
+        &self,
+        talk: &mut Talk<JoinerSession>,
+        acceptor: &Acceptor,
+        watchdog: &mut Watchdog,
+        (event, feed): (JoinerEvent, &Option<Feed>),
+    ) -> Result<bool> {
+        let receiving = || feed.as_ref().ok_or_else(|| Error::bug("entries before Accept"));
+        match event {
+            JoinerEvent::Authenticated(_) => {}
+            JoinerEvent::Declared(declaration) => self.tell(News::Declared(declaration))?,
+            JoinerEvent::LaneOffered { lane, source_port } => {
+                let own = self.open_lane(acceptor, talk.link(), (lane, source_port), receiving()?);
+                let ready = talk.session.lane_ready(lane, own);
+                ready.map_err(|error| protocol_error(talk.link().peer(), error))?;
+            }
+            JoinerEvent::Entries(entries) => {
+                for item in receiving()?.catalog.declare(entries)? {
+                    // Room for these is made by a thread that never waits for this one.
+                    receiving()?.complete.send(item).map_err(|_| self.cancel.reason())?;
+                }
+            }
+            JoinerEvent::Gone(files) => receiving()?.catalog.gone(&files)?,
+            JoinerEvent::ManifestEnd { entries, bytes } => self.progress.set_totals(entries, bytes),
+            JoinerEvent::Finish(finish) => self.tell(News::Finish(finish))?,
+            JoinerEvent::Bye => {
+                self.tell(News::Bye)?;
+                return Ok(true);
+            }
+            JoinerEvent::PeerProgress { bytes, files, phase } => {
+                watchdog.peer(bytes, files, Phase::from_number(phase));
+            }
+        }
+        Ok(false)
+    }
+
+    fn take_order(
+        &self,
+        talk: &mut Talk<JoinerSession>,
+        order: Order,
+        feed: &mut Option<Feed>,
+        committed: &mut Option<Instant>,
+    ) -> Result<()> {
+        let session = &mut talk.session;
+        let done = match order {
+            Order::Accept { lanes, pipeline } => {
+                *feed = pipeline;
+                session.accept(Accept { lanes })
+            }
+            Order::Refuse(refusal) => {
+                session.refuse(refusal);
+                Ok(())
+            }
+            Order::Durable(files) => session.durable(files),
+            Order::Committed(root_hash) => {
+                *committed = Some(Instant::now());
+                session.committed(root_hash)
+            }
+        };
+        done.map_err(|error| protocol_error(talk.link().peer(), error))
+    }
+
+    /// Opens a socket and a thread for a lane; false when the lane must use the listener's.
+    fn open_lane(
+        &self,
+        acceptor: &Acceptor,
+        link: &Link,
+        (lane, source_port): (LaneId, u16),
+        feed: &Feed,
+    ) -> bool {
+        if source_port == 0 {
+            return false;
+        }
+        let socket = match acceptor.lane_socket(link, source_port) {
+            Ok(socket) => socket,
+            Err(error) => {
+                tracing::warn!("lane {} has no socket of its own: {error}", lane.0);
+                return false;
+            }
+        };
+        let lanes = Arc::clone(&feed.lanes);
+        let name = format!("fastsst-lane-{}", lane.0);
+        let started = spawn(&name, &self.cancel, move || {
+            if let Err(error) = block_on(lanes.serve_socket(socket)) {
+                tracing::debug!("lane {} ended: {error}", lane.0);
+            }
+            Ok(())
+        });
+        started.is_ok()
+    }
+
+    /// A lane whose source port was rewritten on the way, or a second donor.
+    fn take_visitor(&self, visitor: Visitor, feed: Option<&Feed>) {
+        match (visitor.accepted.scope, feed) {
+            (Scope::Lane { .. }, Some(feed)) => {
+                let (lanes, secrets) = (Arc::clone(&feed.lanes), self.secrets.clone());
+                let software = self.software.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = serve_visitor(visitor, &lanes, &secrets, &software).await {
+                        tracing::debug!("lane over the listener ended: {error}");
+                    }
+                });
+            }
+            (Scope::Control | Scope::Lane { .. }, _) => {
+                tracing::warn!("refused a second donor, {}", visitor.link.peer());
+                tokio::spawn(turn_away(
+                    visitor,
+                    Code::Busy,
+                    "this joiner already has a donor, its ticket is used up",
+                ));
+            }
+        }
+    }
+
+    fn tell(&self, news: News) -> Result<()> {
+        self.news.try_send(news).map_err(|_| Error::bug("nobody listens to the conversation"))
+    }
+}
+
+async fn serve_visitor(
+    visitor: Visitor,
+    lanes: &Lanes,
+    secrets: &Secrets,
+    software: &str,
+) -> Result<()> {
+    let Visitor { reader, mut writer, exporter, accepted, .. } = visitor;
+    let scope = accepted.scope;
+    let answer = joiner_welcome(&secrets.token, &exporter, &scope, secrets.transfer, software);
+    writer.write_frame(&answer).await?;
+    lanes.serve(reader, writer).await
+}
+
+/// Takes connections at the port; whoever proves that he knows the token becomes a visitor.
+async fn open_door(acceptor: Acceptor, secrets: Secrets, visitors: Sender<Visitor>) -> Result<()> {
+    loop {
+        let incoming = acceptor.accept().await?;
+        let (secrets, visitors) = (secrets.clone(), visitors.clone());
+        tokio::spawn(async move {
+            let peer = incoming.peer();
+            match greet(incoming, &secrets).await {
+                Ok(visitor) => {
+                    if visitors.send_async(visitor).await.is_err() {
+                        tracing::debug!("{peer} came too late");
+                    }
+                }
+                Err(error) => tracing::warn!("turned away {peer}: {error}"),
+            }
+        });
+    }
+}
+
+async fn greet(incoming: Incoming, secrets: &Secrets) -> Result<Visitor> {
+    let patience = Duration::from_millis(HANDSHAKE_MS);
+    let Connection { exporter, reader, writer, link, .. } = incoming.complete(patience).await?;
+    let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));
+    let said = tokio::time::timeout(patience, reader.read_frame()).await;
+    let said =
+        said.map_err(|error| Error::new(Code::Unreachable, "it said nothing").because(error))?;
+    let hello = match said {
+        Ok(Some(hello)) => hello,
+        Ok(None) => return Err(Error::new(Code::PeerGone, "it left at once")),
+        Err(error) => {
+            let refusal = Refusal { code: error.code().number(), text: error.what().to_owned() };
+            refuse(&mut writer, &link, refusal).await;
+            return Err(error);
+        }
+    };
+    match joiner_check_hello(&hello, &secrets.token, &exporter, Some(&secrets.transfer)) {
+        Ok(accepted) => Ok(Visitor { reader, writer, link, exporter, hello, accepted }),
+        Err(error) => {
+            if error == ProtocolError::WrongProof {
+                tokio::time::sleep(WRONG_TOKEN_DELAY).await;
+            }
+            if let Some(refusal) = error.refusal() {
+                refuse(&mut writer, &link, refusal).await;
+            }
+            Err(protocol_error(link.peer(), error))
+        }
+    }
+}
+
+async fn turn_away(mut visitor: Visitor, code: Code, text: &'static str) {
+    let refusal = Refusal { code: code.number(), text: text.to_owned() };
+    refuse(&mut visitor.writer, &visitor.link, refusal).await;
+}
+
+async fn refuse(writer: &mut FrameWriter<QuicWriter>, link: &Link, refusal: Refusal) {
+    const PATIENCE: Duration = Duration::from_millis(500);
+    let code = refusal.code;
+    let told = tokio::time::timeout(PATIENCE, async {
+        writer.write_frame(&Frame::Refuse(refusal)).await?;
+        writer.finish().await
+    });
+    if !matches!(told.await, Ok(Ok(()))) {
+        tracing::debug!("{} did not wait for the refusal", link.peer());
+    }
+    link.shutdown(code, "refused").await;
+}
+
+fn no_door() -> Error {
+    Error::new(Code::Address, "the listening UDP socket is broken")
+}

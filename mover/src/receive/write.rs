@@ -1,0 +1,121 @@
+//! Stages *write* and *sync* of the joiner: completed writes become acknowledgements, complete
+//! files are closed.
+
+use std::sync::Arc;
+
+use fastsst_proto::{FileId, Generation};
+use flume::{Receiver, Sender};
+
+use super::catalog::{Catalog, Item};
+use super::control::Order;
+use super::verify::WriteTag;
+use crate::cancel::Cancel;
+use crate::disk::IoDone;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// A chunk that is in its file.
+#[derive(Debug)]
+pub(super) enum Stored {
+    /// For the first time.
+    New(WriteTag),
+    /// It had been stored before.
+    Again(WriteTag),
+}
+
+/// Takes completed writes.
+#[derive(Debug)]
+pub(super) struct WriteWorker {
+    pub(super) writes: Receiver<IoDone<WriteTag>>,
+    pub(super) stored: Sender<Stored>,
+    pub(super) cancel: Cancel,
+}
+
+impl WriteWorker {
+    /// Works until no more writes complete.
+    ///
+    /// # Errors
+    /// A write failed; from then on nothing is written any more.
+    pub(super) fn run(self) -> Result<()> {
+        while let Ok(IoDone { tag, result, .. }) = self.writes.recv() {
+            if let Err(error) = result {
+                return Err(match &tag.item.staged {
+                    Some(staged) => staged.write_failed(error),
+                    None => Error::bug("something else than a file was written"),
+                });
+            }
+            self.stored.send(Stored::New(tag)).map_err(|_| self.cancel.reason())?;
+        }
+        Ok(())
+    }
+}
+
+/// Acknowledges stored chunks and hands complete files on.
+#[derive(Debug)]
+pub(super) struct StoreWorker {
+    pub(super) stored: Receiver<Stored>,
+    pub(super) complete: Sender<Arc<Item>>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) cancel: Cancel,
+}
+
+impl StoreWorker {
+    /// Works until nothing is stored any more.
+    ///
+    /// # Errors
+    /// The transfer was cancelled.
+    pub(super) fn run(self) -> Result<()> {
+        while let Ok(stored) = self.stored.recv() {
+            let (chunk, complete) = match &stored {
+                Stored::New(chunk) => {
+                    self.progress.add_bytes(u64::from(chunk.plain_len));
+                    (chunk, chunk.item.written())
+                }
+                Stored::Again(chunk) => (chunk, false),
+            };
+            // The lane may have died; the donor then sends the chunk again and is told again.
+            if chunk.acks.try_send(chunk.at).is_err() {
+                tracing::debug!("no lane to acknowledge a chunk of {}", chunk.item.entry.path);
+            }
+            if complete {
+                let item = Arc::clone(&chunk.item);
+                self.complete.send(item).map_err(|_| self.cancel.reason())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Gives complete files their final size and attributes and makes large ones durable, while
+/// others are still arriving.
+#[derive(Debug)]
+pub(super) struct CloseWorker {
+    pub(super) complete: Receiver<Arc<Item>>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) orders: Sender<Order>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) cancel: Cancel,
+}
+
+impl CloseWorker {
+    /// Works until no more files become complete.
+    ///
+    /// # Errors
+    /// A file cannot be finished or synced.
+    pub(super) fn run(self) -> Result<()> {
+        while let Ok(item) = self.complete.recv() {
+            let Some(staged) = &item.staged else {
+                return Err(Error::bug("something else than a file is complete"));
+            };
+            let durable = staged.finish()?;
+            self.progress.add_file();
+            if durable {
+                let file: (FileId, Generation) = (item.entry.id, item.entry.generation);
+                let order = Order::Durable(vec![file]);
+                self.orders.send(order).map_err(|_| self.cancel.reason())?;
+            }
+            self.catalog.closed();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,295 @@
+//! The donor's stages and threads, started together and ended together.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fastsst_proto::manifest::Entry;
+use fastsst_proto::{FileId, LaneId, RootHash, TransferId};
+use flume::{Receiver, Sender};
+
+use super::catalog::{Catalog, Changed, Hashes};
+use super::control::Order;
+use super::encode::EncodeWorker;
+use super::lane::{Lane, Shared};
+use super::plan::Plan;
+use super::read::{ReadTag, Reader};
+use super::{BATCH, Donor, LANES_END};
+use crate::cancel::Cancel;
+use crate::compress::{Encoded, Encoder};
+use crate::disk::{IoDone, IoEngine};
+use crate::error::{Error, Result};
+use crate::net::NetOptions;
+use crate::pool::Pool;
+use crate::runtime::spawn;
+use crate::throttle::Throttle;
+use crate::tree::Dir;
+use crate::walk::{Class, SourceRoot};
+
+/// Chunks that wait between two stages. Why: enough that no stage starves for a scheduling
+/// quantum (16 MiB at 2 GiB/s are 8 ms), far less than the pool.
+const BETWEEN_STAGES: usize = 16;
+
+/// How often queues are looked at, to say what limited the transfer.
+const SAMPLE: Duration = Duration::from_millis(50);
+
+/// All stages of one transfer.
+#[derive(Debug)]
+pub(super) struct Pipeline {
+    pub(super) plan: Arc<Plan>,
+    pub(super) changed: Arc<Changed>,
+    catalog: Arc<Mutex<Catalog>>,
+    hashes: Arc<Hashes>,
+    orders: Sender<Order>,
+    cancel: Cancel,
+    shared: Arc<Shared>,
+    io: String,
+    sampler: Arc<Sampler>,
+    threads: Vec<JoinHandle<()>>,
+    pools: [Pool; 2],
+}
+
+/// Figures of the pipeline after its end.
+#[derive(Debug)]
+pub(super) struct Ended {
+    pub(super) lanes_replaced: u64,
+    pub(super) zero_bytes: u64,
+    pub(super) io: String,
+    pub(super) limited_by: String,
+}
+
+impl Pipeline {
+    /// Starts every stage; nothing flows yet.
+    pub(super) fn start(
+        donor: &Donor<'_>,
+        transfer: TransferId,
+        peer: std::net::SocketAddr,
+        lanes: u16,
+    ) -> Result<Self> {
+        let (options, cancel) = (&donor.options, donor.cancel);
+        let roots = donor.roots.iter().map(SourceRoot::open);
+        let roots = roots.collect::<Result<Vec<_>>>()?;
+        let names = donor.roots.iter().map(|root| root.name.clone()).collect();
+        // Half of the memory holds plain chunks, half compressed ones.
+        let buffers = usize::try_from(options.buffer_bytes >> 20).unwrap_or(usize::MAX).max(8);
+        let (pool, wire) = (Pool::new(buffers * 3 / 4), Pool::new((buffers / 4).max(4)));
+        let (chunk_tx, chunk_rx) = flume::bounded(BETWEEN_STAGES);
+        // Room for every buffer there is, so that the engine never waits for its owner.
+        let (read_tx, read_rx) = flume::bounded(pool.capacity());
+        let engine = IoEngine::start(options.io, BETWEEN_STAGES, read_tx)?;
+        let io = engine.kind().to_string();
+        let (plan, changed, hashes) = (Arc::default(), Arc::default(), Arc::default());
+        let catalog = Arc::new(Mutex::new(Catalog::new(names)));
+        let shared = Arc::new(Shared {
+            peer,
+            pin: donor.ticket.pin,
+            token: donor.ticket.token.clone(),
+            transfer,
+            software: donor.software.clone(),
+            net: NetOptions { connect_timeout: options.connect_timeout, ..Default::default() },
+            orders: donor.control.orders.clone(),
+            chunks: chunk_rx.clone(),
+            plan: Arc::clone(&plan),
+            progress: Arc::clone(donor.progress),
+            replaced: AtomicU64::new(0),
+            zero_bytes: AtomicU64::new(0),
+            cancel: cancel.clone(),
+        });
+        let sampler = Arc::new(Sampler::new(read_rx.clone(), chunk_rx));
+        let mut pipeline = Self {
+            plan,
+            changed,
+            catalog,
+            hashes,
+            orders: donor.control.orders.clone(),
+            cancel: cancel.clone(),
+            shared,
+            io,
+            sampler,
+            threads: Vec::new(),
+            pools: [pool.clone(), wire.clone()],
+        };
+        pipeline.start_reader(donor, roots, engine, chunk_tx.clone())?;
+        pipeline.start_encoders(donor, &read_rx, &chunk_tx)?;
+        pipeline.start_lanes(donor, lanes)?;
+        let sampler = Arc::clone(&pipeline.sampler);
+        pipeline.threads.push(spawn("fastsst-sample", cancel, move || sampler.run())?);
+        Ok(pipeline)
+    }
+
+    fn start_reader(
+        &mut self,
+        donor: &Donor<'_>,
+        roots: Vec<Dir>,
+        engine: IoEngine<ReadTag>,
+        lanes: Sender<Encoded>,
+    ) -> Result<()> {
+        let reader = Reader {
+            roots,
+            plan: Arc::clone(&self.plan),
+            catalog: Arc::clone(&self.catalog),
+            changed: Arc::clone(&self.changed),
+            hashes: Arc::clone(&self.hashes),
+            pool: self.pools[0].clone(),
+            engine,
+            lanes,
+            throttle: Throttle::new(donor.options.rlimit),
+            mode: donor.options.io.file_mode(),
+            cancel: self.cancel.clone(),
+        };
+        self.threads.push(spawn("fastsst-read", &self.cancel, || reader.run())?);
+        Ok(())
+    }
+
+    fn start_encoders(
+        &mut self,
+        donor: &Donor<'_>,
+        reads: &Receiver<IoDone<ReadTag>>,
+        lanes: &Sender<Encoded>,
+    ) -> Result<()> {
+        for number in 0..worker_count() {
+            let worker = EncodeWorker {
+                reads: reads.clone(),
+                encoder: Encoder::new(donor.options.compress, self.pools[1].clone())?,
+                plan: Arc::clone(&self.plan),
+                catalog: Arc::clone(&self.catalog),
+                changed: Arc::clone(&self.changed),
+                hashes: Arc::clone(&self.hashes),
+                lanes: lanes.clone(),
+                progress: Arc::clone(donor.progress),
+                cancel: self.cancel.clone(),
+            };
+            let name = format!("fastsst-enc-{number}");
+            self.threads.push(spawn(&name, &self.cancel, || worker.run())?);
+        }
+        Ok(())
+    }
+
+    fn start_lanes(&mut self, donor: &Donor<'_>, lanes: u16) -> Result<()> {
+        for number in 0..lanes {
+            let ready = donor.control.ready.get(usize::from(number));
+            let (_, ready) = ready.ok_or_else(|| Error::bug("more lanes agreed than asked for"))?;
+            let lane =
+                Lane { id: LaneId(number), ready: ready.clone(), shared: Arc::clone(&self.shared) };
+            let name = format!("fastsst-lane-{number}");
+            self.threads.push(spawn(&name, &self.cancel, || lane.run())?);
+        }
+        Ok(())
+    }
+
+    /// The catalog, for the walk.
+    pub(super) fn catalog(&self) -> MutexGuard<'_, Catalog> {
+        self.catalog.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Declares an entry together with others; its content is planned when the joiner was told.
+    pub(super) fn declare(&self, entry: Entry, batch: &mut Batch) -> Result<()> {
+        batch.entries.push(entry);
+        if batch.entries.len() >= BATCH { self.flush(batch) } else { Ok(()) }
+    }
+
+    /// Sends what [`Pipeline::declare`] has gathered.
+    pub(super) fn flush(&self, batch: &mut Batch) -> Result<()> {
+        if !batch.entries.is_empty() {
+            let entries = Order::Entries(std::mem::take(&mut batch.entries));
+            self.orders.send(entries).map_err(|_| self.cancel.reason())?;
+        }
+        for (file, size, class) in batch.files.drain(..) {
+            self.plan.add(file, size, class);
+        }
+        Ok(())
+    }
+
+    /// Entries, bytes, files and the root hash of what was sent.
+    pub(super) fn result(&self) -> Result<(u64, u64, u64, RootHash)> {
+        let catalog = self.catalog();
+        let (entries, bytes) = catalog.totals();
+        Ok((entries, bytes, catalog.files(), catalog.root_hash(&self.hashes)?))
+    }
+
+    /// Ends every stage in the order of the data path.
+    pub(super) fn end(&mut self, cancel: &Cancel) -> Result<Ended> {
+        self.plan.close();
+        self.sampler.stop.store(true, Ordering::Relaxed);
+        let deadline = Instant::now() + LANES_END;
+        for thread in self.threads.drain(..) {
+            // The joiner has everything; a lane that cannot say good-bye must not hold us up.
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            if thread.is_finished() && thread.join().is_err() {
+                tracing::debug!("a thread of the pipeline panicked");
+            }
+        }
+        cancel.check()?;
+        Ok(Ended {
+            lanes_replaced: self.shared.replaced.load(Ordering::Relaxed),
+            zero_bytes: self.shared.zero_bytes.load(Ordering::Relaxed),
+            io: self.io.clone(),
+            limited_by: self.sampler.verdict(),
+        })
+    }
+}
+
+impl Drop for Pipeline {
+    fn drop(&mut self) {
+        // Wakes whoever waits for a buffer when the transfer failed.
+        for pool in &self.pools {
+            pool.close();
+        }
+        self.plan.close();
+        self.sampler.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Entries gathered for one frame, and the files among them.
+#[derive(Debug, Default)]
+pub(super) struct Batch {
+    entries: Vec<Entry>,
+    pub(super) files: Vec<(FileId, u64, Class)>,
+}
+
+/// Threads that hash and compress: one per core.
+pub(crate) fn worker_count() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+/// Looks at the queues now and then, to say which stage the others waited for.
+#[derive(Debug)]
+struct Sampler {
+    reads: Receiver<IoDone<ReadTag>>,
+    chunks: Receiver<Encoded>,
+    stop: AtomicBool,
+    /// Samples in which the disk, the processor, the lanes were what the others waited for.
+    seen: [AtomicU64; 3],
+}
+
+impl Sampler {
+    fn new(reads: Receiver<IoDone<ReadTag>>, chunks: Receiver<Encoded>) -> Self {
+        Self { reads, chunks, stop: AtomicBool::new(false), seen: Default::default() }
+    }
+
+    fn run(&self) -> Result<()> {
+        while !self.stop.load(Ordering::Relaxed) {
+            std::thread::sleep(SAMPLE);
+            let is_full = |len: usize| len * 2 >= BETWEEN_STAGES;
+            let stage = match (is_full(self.chunks.len()), is_full(self.reads.len())) {
+                (true, _) => 2,
+                (false, true) => 1,
+                (false, false) => 0,
+            };
+            if let Some(count) = self.seen.get(stage) {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        Ok(())
+    }
+
+    fn verdict(&self) -> String {
+        let names = ["disk-read", "cpu", "network"];
+        let most =
+            names.iter().zip(&self.seen).max_by_key(|(_, seen)| seen.load(Ordering::Relaxed));
+        most.map_or("", |(name, _)| name).to_string()
+    }
+}

@@ -1,0 +1,160 @@
+//! What the donor declares becomes files, directories and links of the new tree.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use fastsst_proto::manifest::{Entry, EntryKind};
+use fastsst_proto::path::RelPath;
+
+use super::lock::error_kind;
+use super::{StagedFile, Staging, lock};
+use crate::disk::file::FileMode;
+use crate::error::{Code, Error, Result};
+use crate::tree::{Dir, FileKind};
+use crate::walk::STAGING_NAME;
+
+impl Staging {
+    /// Makes a declared entry; of a file only the name: its content follows, and even an empty one
+    /// must be finished.
+    ///
+    /// A generation above 0 replaces what the same entry was before. A file then gets a new inode:
+    /// writes of the earlier declaration that are still on their way end up nowhere.
+    ///
+    /// # Errors
+    /// E16: the path exists, its directory or the first name of a hard link does not. E23: the
+    /// path leads through a link, or names something of this node's that is kept. E07, E09.
+    pub fn create(&self, entry: &Entry) -> Result<Option<Arc<StagedFile>>> {
+        self.run(|| {
+            let new = self.new_dir()?;
+            self.refuse_kept(&entry.path)?;
+            if entry.generation.0 > 0 {
+                self.take_back(new, entry)?;
+            }
+            self.make(new, entry).map_err(|error| blame(entry, error))
+        })
+    }
+
+    /// Takes back an entry that the donor no longer has; of a directory, what is in it must have
+    /// gone before.
+    ///
+    /// # Errors
+    /// E16: a directory is not empty. E09.
+    pub fn remove(&self, entry: &Entry) -> Result<()> {
+        self.run(|| {
+            let new = self.new_dir()?;
+            self.take_back(new, entry)?;
+            if entry.kind == EntryKind::Directory {
+                new.rmdir(&entry.path).map_err(|error| blame(entry, error))?;
+                lock(&self.directories).remove(&entry.path);
+            }
+            lock(&self.links).remove(&entry.path);
+            Ok(())
+        })
+    }
+
+    fn make(&self, new: &Dir, entry: &Entry) -> Result<Option<Arc<StagedFile>>> {
+        let path = &entry.path;
+        let meta = self.shared.owner.meta(entry);
+        match entry.kind {
+            EntryKind::File => return self.make_file(new, entry).map(Some),
+            EntryKind::Directory => {
+                let again = entry.generation.0 > 0 && is_kind(new, path, FileKind::Directory)?;
+                if !again {
+                    new.mkdir(path)?;
+                }
+                lock(&self.directories).insert(path.clone(), meta);
+            }
+            EntryKind::Symlink => {
+                new.symlink(path, target(entry)?)?;
+                new.set_meta(path, &meta)?;
+            }
+            EntryKind::HardLink => self.make_link(new, entry)?,
+        }
+        self.shared.change();
+        Ok(None)
+    }
+
+    fn make_file(&self, new: &Dir, entry: &Entry) -> Result<Arc<StagedFile>> {
+        let made_by = self.shared.change();
+        drop(new.create_file(&entry.path, FileMode::Buffered)?);
+        self.shared.write().insert(entry.id, made_by);
+        // A file declared again has the names it had.
+        for link in lock(&self.links).get(&entry.path).into_iter().flatten() {
+            new.unlink(link)?;
+            new.hardlink(&entry.path, link)?;
+        }
+        Ok(Arc::new(StagedFile::new(entry, made_by, &self.shared)))
+    }
+
+    fn make_link(&self, new: &Dir, entry: &Entry) -> Result<()> {
+        let first = RelPath::parse(target(entry)?).map_err(|error| {
+            let what = format!("{} is a hard link to an impossible path", entry.path);
+            Error::new(Code::Protocol, what).because(error)
+        })?;
+        // Looked at before: the kernel would also make another name of a symbolic link.
+        if !is_kind(new, &first, FileKind::File)? {
+            let what = format!("{} is a hard link to {first}, which is no file", entry.path);
+            return Err(Error::new(Code::Protocol, what));
+        }
+        new.hardlink(&first, &entry.path)?;
+        lock(&self.links).entry(first).or_default().push(entry.path.clone());
+        Ok(())
+    }
+
+    /// Removes what an entry is now, except a directory. Hard links to it stay.
+    fn take_back(&self, new: &Dir, entry: &Entry) -> Result<()> {
+        self.shared.change();
+        let mut files = self.shared.write();
+        files.remove(&entry.id);
+        if !is_kind(new, &entry.path, FileKind::Directory)? {
+            new.unlink(&entry.path)?;
+        }
+        drop(files);
+        if entry.kind == EntryKind::HardLink {
+            for links in lock(&self.links).values_mut() {
+                links.retain(|link| *link != entry.path);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is kept must not be overwritten, whatever the donor has by that name. Whatever is
+    /// deeper is in a directory that was declared, and checked, before.
+    fn refuse_kept(&self, path: &RelPath) -> Result<()> {
+        if path.as_bytes().contains(&b'/') {
+            return Ok(());
+        }
+        let name = path.as_bytes();
+        if name == STAGING_NAME || (self.keep().keep(name) && self.dir.stat(path)?.is_some()) {
+            return Err(kept(path, self.place()));
+        }
+        Ok(())
+    }
+}
+
+/// The donor sends what this node keeps.
+pub(crate) fn kept(path: &RelPath, place: &str) -> Error {
+    Error::new(
+        Code::UnsafePath,
+        format!("the donor sends {path}, which belongs to this node in {place}; exclude it there"),
+    )
+}
+
+fn is_kind(dir: &Dir, path: &RelPath, kind: FileKind) -> Result<bool> {
+    Ok(dir.stat(path)?.is_some_and(|stat| stat.kind == kind))
+}
+
+fn target(entry: &Entry) -> Result<&[u8]> {
+    entry.link_target.as_deref().ok_or_else(|| Error::bug("a link without a target was decoded"))
+}
+
+/// In a tree that only we write to, these are the donor's mistakes.
+fn blame(entry: &Entry, error: Error) -> Error {
+    let how = match error_kind(&error) {
+        Some(ErrorKind::AlreadyExists) => "declared twice",
+        Some(ErrorKind::NotFound | ErrorKind::NotADirectory) => "declared before its directory",
+        Some(ErrorKind::DirectoryNotEmpty) => "taken back before what is in it",
+        Some(_) | None => return error,
+    };
+    Error::new(Code::Protocol, format!("{} was {how}", entry.path)).because(error)
+}

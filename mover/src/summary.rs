@@ -1,0 +1,107 @@
+//! What a transfer did, for people and programs.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+
+/// The end of a transfer in figures. Sizes in bytes, times in seconds.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Summary {
+    /// `send` or `receive`.
+    pub role: String,
+    /// Plain bytes of all files, holes included.
+    pub bytes: u64,
+    /// Bytes of frames on the lanes, before encryption and packet headers.
+    pub wire_bytes: u64,
+    /// Bytes that were holes or zero pages and not sent.
+    pub zero_bytes: u64,
+    /// Entries: files, directories, links.
+    pub entries: u64,
+    /// Regular files.
+    pub files: u64,
+    /// Seconds spent in each phase.
+    pub seconds: PhaseSeconds,
+    /// How long the server could not write; 0 without a server.
+    pub freeze_seconds: f64,
+    /// What carried the lanes.
+    pub transport: String,
+    /// Lanes that were open.
+    pub lanes: u16,
+    /// Lanes that died and were replaced.
+    pub lanes_replaced: u64,
+    /// Passes over the files.
+    pub passes: u32,
+    /// How files were read or written.
+    pub io: String,
+    /// How the donor got a consistent image.
+    pub capture: String,
+    /// BLAKE3 of the canonical manifest; equal on both ends.
+    pub root_hash: String,
+    /// What bounded the rate: disk-read, cpu, network or disk-write.
+    pub limited_by: String,
+}
+
+/// Wall time of each phase, in seconds.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct PhaseSeconds {
+    /// Reaching and proving the peer, checks included.
+    pub connect: f64,
+    /// Waiting for the server's lock.
+    pub freeze: f64,
+    /// From the first entry until the joiner held every chunk.
+    pub copy: f64,
+    /// Until the files were durable and in place.
+    pub commit: f64,
+    /// All together.
+    pub total: f64,
+}
+
+impl Summary {
+    /// Writes the summary as JSON to `path`.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn write_json(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self)
+            .map_err(|error| Error::bug("summary does not serialise").because(error))?;
+        std::fs::write(path, text).map_err(|error| Error::write(path.display(), error))
+    }
+
+    /// One line for a log.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let rate =
+            if self.seconds.total > 0.0 { mib(self.bytes) / self.seconds.total } else { 0.0 };
+        format!(
+            "{:.1} MiB in {} files, {:.1} MiB on the wire, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
+             {} lanes over {}, {}, capture {}, limited by {}, root hash {}",
+            mib(self.bytes),
+            self.files,
+            mib(self.wire_bytes),
+            self.seconds.total,
+            self.freeze_seconds,
+            self.lanes,
+            self.transport,
+            self.io,
+            self.capture,
+            self.limited_by,
+            self.root_hash,
+        )
+    }
+}
+
+/// Bytes as MiB, for people.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "a figure for people; 52 bits are plenty")]
+pub fn mib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 20)
+}
+
+/// A duration in seconds, for the summary.
+#[must_use]
+pub fn seconds(time: Duration) -> f64 {
+    time.as_secs_f64()
+}
