@@ -1,0 +1,62 @@
+# The developer's entry points. `make demo` and `make test` work from a fresh clone on Debian 12.
+
+CARGO  ?= cargo
+PREFIX ?= /usr
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+BINARIES := fastsst wsrep_sst_fastsst
+
+# rustup puts cargo where a non-login shell may not look.
+export PATH := $(HOME)/.cargo/bin:$(PATH)
+
+# The protocol is built for a target without an operating system; where that target's core library
+# is not installed, for this machine, but still without std.
+BARE := x86_64-unknown-none
+bare_target = $$(d=$$(rustc --print target-libdir --target $(BARE) 2>/dev/null) && [ -d "$$d" ] \
+	&& echo $(BARE) || rustc -vV | sed -n 's/^host: //p')
+
+.PHONY: demo test bench build bare lint fmt deps install clean
+
+# A second node joins a cluster by fastsst, then by rsync: one table.
+demo: build
+	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
+	$(CARGO) run --locked --release --quiet -p fastsst-tests --bin fastsst-demo
+
+# Everything a change must pass. Ends with the summary of the tests on real servers.
+test: deps
+	$(MAKE) bare lint build
+	$(CARGO) test --locked --workspace --doc
+	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
+	$(CARGO) test --locked --workspace --lib --bins --tests -- --test-threads=2
+
+# fastsst beside its rivals, as docs/BENCHMARKS.md describes: BENCH="--mib 512 --runs 3 --dir /srv"
+BENCH ?= --mib 3072 --runs 5 --dir "$(TARGET)"
+bench: build
+	$(CARGO) run --locked --release --quiet -p fastsst-benches -- \
+		--fastsst "$(abspath $(TARGET))/release/fastsst" $(BENCH)
+
+build: deps
+	$(CARGO) build --locked --release -p fastsst-mover -p fastsst-sst-shim --bins
+
+bare: deps
+	$(CARGO) build --manifest-path proto/bare/Cargo.toml --target "$(bare_target)" --target-dir "$(TARGET)/bare"
+
+lint: deps
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+
+fmt:
+	$(CARGO) fmt --all
+
+# Debian packages that are missing; does nothing, and needs no network, when all are there.
+deps:
+	@bash .ci/deps
+
+# Does not build, so that root need not: `make build && sudo make install`.
+install:
+	@for name in $(BINARIES); do [ -x "$(TARGET)/release/$$name" ] || { echo "run 'make build' first" >&2; exit 1; }; done
+	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -m 755 $(BINARIES:%="$(TARGET)/release/%") "$(DESTDIR)$(PREFIX)/bin"
+
+clean:
+	$(CARGO) clean

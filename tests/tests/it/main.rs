@@ -1,0 +1,12 @@
+//! The one integration test binary: each module is a subject, each test's name is a claim.
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests: a failed step fails the test, at the line where it failed"
+)]
+
+mod cluster;
+mod tidy;
+mod transfer;
