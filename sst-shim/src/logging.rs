@@ -1,0 +1,77 @@
+//! Log lines on standard error, which is the server's error log, in the form of the stock scripts:
+//! `WSREP_SST: [INFO] text (20261231 23:59:59.999)`.
+
+use std::fmt::{self, Write as _};
+use std::io::Write as _;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Metadata, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
+use tracing_subscriber::registry::Registry;
+
+/// Crates whose informative lines are for the operator; of the others only errors are.
+const OURS: [&str; 2] = ["wsrep_sst_fastsst", "fastsst"];
+
+/// Sends everything that is logged to standard error.
+pub(crate) fn start() {
+    // It is the first thing this process does, so nobody can have set another one.
+    if tracing::subscriber::set_global_default(Registry::default().with(StockForm)).is_err() {
+        tracing::debug!("a log exists already");
+    }
+}
+
+/// The form of the stock scripts.
+#[derive(Debug)]
+struct StockForm;
+
+impl<S: Subscriber> Layer<S> for StockForm {
+    fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
+        let ours = OURS.iter().any(|name| metadata.target().starts_with(name));
+        *metadata.level() <= if ours { Level::INFO } else { Level::ERROR }
+    }
+
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let now = jiff::Zoned::now().strftime("%Y%m%d %H:%M:%S%.3f").to_string();
+        let line = format_line(*event.metadata().level(), &text.0, &now);
+        // One write a line; nobody could be told about a log that cannot be written.
+        let _unwritable = std::io::stderr().lock().write_all(line.as_bytes());
+    }
+}
+
+/// The message, then the other fields as `name=value`.
+#[derive(Debug, Default)]
+struct Text(String);
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a String cannot fail.
+        let _infallible = match field.name() {
+            "message" => write!(self.0, "{value:?}"),
+            name => write!(self.0, " {name}={value:?}"),
+        };
+    }
+}
+
+/// One line, whatever the text holds: a peer's words must not forge another line.
+fn format_line(level: Level, text: &str, now: &str) -> String {
+    let label = match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => "WARNING",
+        _ => "INFO",
+    };
+    let text: String = text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    format!("WSREP_SST: [{label}] {text} ({now})\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_look_like_those_of_the_stock_scripts() {
+        let line = format_line(Level::WARN, "two\nlines", "20260102 03:04:05.678");
+        assert_eq!(line, "WSREP_SST: [WARNING] two lines (20260102 03:04:05.678)\n");
+    }
+}
