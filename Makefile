@@ -24,9 +24,9 @@ demo: build
 # Everything a change must pass. Ends with the summary of the tests on real servers.
 test: deps
 	$(MAKE) bare lint build
-	$(CARGO) test --locked --workspace --doc
+	$(CARGO) test --locked --release --workspace --doc
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
-	$(CARGO) test --locked --workspace --lib --bins --tests -- --test-threads=2
+	$(CARGO) test --locked --release --workspace --lib --bins --tests -- --test-threads=2
 
 # fastsst beside its rivals, as docs/BENCHMARKS.md describes: BENCH="--mib 512 --runs 3 --dir /srv"
 BENCH ?= --mib 3072 --runs 5 --dir "$(TARGET)"
@@ -42,8 +42,8 @@ bare: deps
 
 lint: deps
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps --quiet
+	$(CARGO) clippy --locked --release --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --release --workspace --no-deps --quiet
 
 fmt:
 	$(CARGO) fmt --all

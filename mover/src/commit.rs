@@ -12,6 +12,7 @@
 //! only forward, in this process or, by [`recover`], in a later one. Steps and reasons are
 //! `docs/DURABILITY.md`. This is the only file that moves anything between directories.
 
+mod aside;
 mod order;
 mod record;
 
@@ -22,6 +23,8 @@ use std::sync::Arc;
 use fastsst_proto::path::RelPath;
 use rustix::fs::Mode;
 use rustix::io::Errno;
+
+pub(crate) use self::aside::set_aside;
 
 use self::order::{Leaving, arrival, departure};
 use self::record::{Name, Record};
@@ -37,7 +40,8 @@ use crate::walk::STAGING_NAME;
 pub enum Recovered {
     /// No transfer, or one that had touched nothing.
     Nothing,
-    /// A transfer that was not complete; the next one removes what there is of it.
+    /// A transfer that was not complete, or that was and had not cleaned up behind itself; the
+    /// next one removes what is left of it.
     Unfinished,
     /// A transfer that was complete; its tree is in place now.
     CompletedCommit,
@@ -48,7 +52,8 @@ pub enum Recovered {
 pub enum Step {
     /// Prepare: one more entry of the root goes to the staging directory.
     MoveOut,
-    /// Prepare: the absence of `InnoDB`'s system files becomes durable.
+    /// Prepare: what was moved out becomes durable; once after `InnoDB`'s system files, once at the
+    /// end.
     SyncMoveOut,
     /// Prepare: what was moved out is removed.
     DropOld,
@@ -138,40 +143,6 @@ pub(crate) fn recover_locked(lock: &Lock, keep: &dyn Keep, hook: Hook<'_>) -> Re
     }
 }
 
-/// The first touch: moves `names` out of the root, removes them, and makes the empty new tree.
-///
-/// InnoDB's system files go first, `ibdata1` before all, and their absence is durable before
-/// anything else moves: a server that starts on what is left makes an empty set of them or
-/// refuses. It can never take a mutilated tree for its own, since its position is in them.
-pub(crate) fn set_aside(lock: &Lock, names: Vec<RelPath>, hook: Hook<'_>) -> Result<Dir> {
-    let staging = lock.staging();
-    lock.touch();
-    // Whatever an earlier transfer left: without a valid record it is worth nothing.
-    for name in [record::FILE, NEW, OLD] {
-        clear(staging, &rel(name)?)?;
-    }
-    let old_name = rel(OLD)?;
-    staging.mkdir(&old_name)?;
-    let old = staging.open_dir(&old_name)?;
-    let mut out = Moves { from: lock.root(), to: &old, done: Vec::new() };
-    if let Err(stopped) = out.all(departure(lock.root(), names)?, hook) {
-        if let Stopped::Failed(error) = stopped {
-            out.undo();
-            clear(staging, &old_name)?;
-            lock.untouch();
-            return Err(error);
-        }
-        return Err(stopped.into_error());
-    }
-    hook(Step::DropOld)?;
-    clear(staging, &old_name)?;
-    let new_name = rel(NEW)?;
-    staging.mkdir(&new_name)?;
-    staging.sync()?;
-    lock.root().sync()?;
-    staging.open_dir(&new_name)
-}
-
 /// Steps 5 and 6.
 fn decide(staging: &Staging, hook: Hook<'_>) -> Result<Record> {
     let (root, new) = (staging.lock().root(), staging.new_dir()?);
@@ -222,7 +193,8 @@ fn forward(lock: &Lock, keep: &dyn Keep, record: &Record, hook: Hook<'_>) -> Res
 /// Steps 7 and 8.
 fn put_in_place(lock: &Lock, keep: &dyn Keep, record: &Record, hook: Hook<'_>) -> Result<()> {
     let (root, staging) = (lock.root(), lock.staging());
-    let new = staging.open_dir(&rel(NEW)?)?;
+    // It goes only after the record, in step 9. If it is missing, it was empty.
+    let Some(new) = staging.open_dir_if_there(&rel(NEW)?)? else { return root.sync() };
     let waiting: BTreeSet<Vec<u8>> = new.names()?.into_iter().collect();
     // 7. Names: what is not of the new tree goes, then the new tree comes.
     // Once all has come, what else is in the root came later, perhaps months: it stays.
@@ -310,59 +282,6 @@ fn say(lock: &Lock, result: Result<()>) {
             "the new files are in place, but {}/.fastsst stays: {error}",
             lock.root().place()
         );
-    }
-}
-
-/// Why moving out stopped.
-enum Stopped {
-    /// A crash, or a test that wants one.
-    Crashed(Error),
-    /// Something cannot be moved.
-    Failed(Error),
-}
-
-impl Stopped {
-    fn into_error(self) -> Error {
-        match self {
-            Self::Crashed(error) | Self::Failed(error) => error,
-        }
-    }
-}
-
-/// Moves out of the root that can still be undone.
-struct Moves<'a> {
-    from: &'a Dir,
-    to: &'a Dir,
-    /// With the permissions that had to be changed for it.
-    done: Vec<(RelPath, Option<u16>)>,
-}
-
-impl Moves<'_> {
-    fn all(&mut self, names: Vec<Leaving>, hook: Hook<'_>) -> Result<(), Stopped> {
-        let mut is_synced = true;
-        for Leaving { path, is_system } in names {
-            if !is_system && !is_synced {
-                hook(Step::SyncMoveOut).map_err(Stopped::Crashed)?;
-                self.from.sync().map_err(Stopped::Failed)?;
-                is_synced = true;
-            }
-            hook(Step::MoveOut).map_err(Stopped::Crashed)?;
-            let mode = move_entry(self.from, &path, self.to, &path).map_err(Stopped::Failed)?;
-            is_synced &= !is_system;
-            self.done.push((path, mode));
-        }
-        Ok(())
-    }
-
-    /// Puts everything back, the system files last.
-    fn undo(&mut self) {
-        while let Some((path, mode)) = self.done.pop() {
-            let back = move_entry(self.to, &path, self.from, &path)
-                .and_then(|_| mode.map_or(Ok(()), |mode| set_mode(self.from, &path, mode)));
-            if let Err(error) = back {
-                tracing::error!("{} stays in {}: {error}", path, self.to.place());
-            }
-        }
     }
 }
 

@@ -108,6 +108,10 @@ impl Receiver {
     /// E03, E05, E06, ...: whatever can be known before a donor comes.
     pub fn bind(config: ReceiveConfig) -> Result<Self> {
         let ReceiveConfig { roots, listen, options, owner, software } = config;
+        if roots.len() != 1 {
+            let what = format!("{} roots; this release receives one at a time", roots.len());
+            return Err(Error::new(Code::Unsupported, what));
+        }
         let names: Vec<String> = roots.iter().map(|root| root.name.clone()).collect();
         let identity = Identity::generate()?;
         // The port first: it is the cheaper thing to be refused, and leaves no trace.

@@ -145,7 +145,9 @@ fn a_living_process_excludes_others_and_a_dead_one_does_not() {
     assert_eq!(next.recovered(), Recovered::Unfinished);
     drop(next);
     assert!(root.path().join(".fastsst/new/half").exists(), "nobody has touched that");
+    fs::set_permissions(root.path().join(".fastsst"), fs::Permissions::from_mode(0o755)).unwrap();
     let next = prepared(root.path());
+    assert_eq!(mode_of(&root.path().join(".fastsst")), 0o700);
     assert!(!root.path().join(".fastsst/new/half").exists());
     drop(next);
 }
