@@ -3,7 +3,7 @@
 //! The first reason wins and is what `send` and `receive` return. Threads look at the switch
 //! between two pieces of work; the control loop awaits it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -20,6 +20,8 @@ pub struct Cancel {
 struct Shared {
     /// The first reason: its code and words, causes included.
     reason: Mutex<Option<(Code, String)>>,
+    /// The reason is there.
+    known: Condvar,
     raised: watch::Sender<bool>,
 }
 
@@ -34,7 +36,9 @@ impl Cancel {
     #[must_use]
     pub fn new() -> Self {
         let (raised, _) = watch::channel(false);
-        Self { shared: Arc::new(Shared { reason: Mutex::new(None), raised }) }
+        Self {
+            shared: Arc::new(Shared { reason: Mutex::new(None), known: Condvar::new(), raised }),
+        }
     }
 
     /// Ends the transfer with `reason`, unless it has been ended before.
@@ -45,6 +49,7 @@ impl Cancel {
             return;
         }
         *slot = Some((reason.code(), reason.words()));
+        self.shared.known.notify_all();
         self.shared.raised.send_replace(true);
     }
 
@@ -74,9 +79,16 @@ impl Cancel {
     }
 
     /// Why the transfer was ended.
+    ///
+    /// Whoever finds a channel closed asks this, perhaps before the thread at its other end, which
+    /// is just failing, has said why: so it is waited for, for a moment.
     #[must_use]
     pub fn reason(&self) -> Error {
-        match &*self.lock() {
+        /// A thread that fails needs microseconds from closing its channels to saying why.
+        const MOMENT: Duration = Duration::from_secs(1);
+        let waited = self.shared.known.wait_timeout_while(self.lock(), MOMENT, |it| it.is_none());
+        let (reason, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &*reason {
             Some((code, words)) => Error::new(*code, words.clone()),
             None => Error::new(Code::Cancelled, "the transfer was stopped"),
         }
@@ -117,5 +129,17 @@ mod tests {
         assert_eq!(cancel.reason().code(), Code::DiskFull);
         assert_eq!(cancel.reason().what(), "first");
         assert!(cancel.sleep(Duration::from_secs(60)).is_err());
+    }
+
+    #[test]
+    fn a_reason_that_is_just_coming_is_waited_for() {
+        let cancel = Cancel::new();
+        let failing = cancel.clone();
+        let thread = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            failing.cancel(Error::new(Code::DiskFull, "late"));
+        });
+        assert_eq!(cancel.reason().code(), Code::DiskFull);
+        thread.join().unwrap();
     }
 }

@@ -206,6 +206,11 @@ impl Error {
         let mut cause = self.source();
         while let Some(error) = cause {
             words.push_str(": ");
+            if let Some(own) = error.downcast_ref::<Self>() {
+                // It tells its own causes.
+                words.push_str(&own.words());
+                break;
+            }
             words.push_str(&error.to_string());
             cause = error.source();
         }
@@ -261,6 +266,14 @@ mod tests {
             assert_eq!(Code::from_number(code.number()), Some(code));
             assert!((1..=133).contains(&code.exit_code()), "{code}: not an errno");
         }
+    }
+
+    #[test]
+    fn a_cause_is_told_once_and_without_its_code() {
+        let cause = Error::write("a", io::Error::from_raw_os_error(28));
+        let words = Error::new(Code::Protocol, "b was taken back").because(cause).to_string();
+        assert!(words.starts_with("E16 b was taken back: disk full writing a"), "{words}");
+        assert_eq!(words.matches("No space left").count(), 1, "{words}");
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::progress::Progress;
 /// How long a dying end tries to tell its peer why.
 const FAREWELL: Duration = Duration::from_millis(500);
 
+/// Time for the last datagram to leave. Lost, it costs the peer nothing but its own timeout.
+const CLOSING: Duration = Duration::from_millis(10);
+
 /// What both conversations have in common.
 pub(crate) trait Conversation {
     /// What the owner learns.
@@ -182,9 +185,18 @@ impl<S: Conversation> Talk<S> {
         self.link.shutdown(why.code().number(), "stopped").await;
     }
 
-    /// Closes after a good end.
+    /// Closes after a good end, when the peer's transport has everything that was said.
     pub(crate) async fn close(&mut self) {
-        self.link.shutdown(0, "done").await;
+        let told = tokio::time::timeout(FAREWELL, async {
+            self.flush().await?;
+            self.writer.finish().await
+        });
+        if !matches!(told.await, Ok(Ok(()))) {
+            tracing::debug!("the peer did not wait for the end");
+        }
+        self.link.close(0, "done");
+        // One turn of the event loop sends the closing datagram; nobody waits for an answer.
+        tokio::time::sleep(CLOSING).await;
     }
 
     fn queue(&mut self) {

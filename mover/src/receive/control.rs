@@ -155,35 +155,27 @@ struct Loop {
 
 impl Loop {
     fn run(self, listener: Listener) -> Result<()> {
+        // The reason must be known before the news end, which is what the main thread waits for.
+        self.talk(listener).inspect_err(|error| {
+            self.cancel.cancel(Error::new(error.code(), error.words()));
+        })
+    }
+
+    fn talk(&self, listener: Listener) -> Result<()> {
         block_on(async {
             let acceptor = listener.start()?;
             let (visitors_tx, visitors) = flume::bounded(VISITORS);
             let door = tokio::spawn(open_door(acceptor.clone(), self.secrets.clone(), visitors_tx));
-            let ended = tokio::select! {
-                ended = self.serve(&acceptor, &visitors) => ended,
-                () = self.cancel.cancelled() => Err(self.cancel.reason()),
-            };
+            let ended = self.serve(&acceptor, &visitors).await;
             door.abort();
             ended
         })
     }
 
     async fn serve(&self, acceptor: &Acceptor, visitors: &Receiver<Visitor>) -> Result<()> {
-        let clock = Clock::start();
-        let mut talk = match self.options.initial_timeout {
-            None => self.first_donor(visitors, clock).await?,
-            Some(limit) => {
-                let donor = tokio::time::timeout(limit, self.first_donor(visitors, clock));
-                donor.await.map_err(|error| {
-                    let what = format!(
-                        "no donor came within {} s; is UDP port {} open on the way, and does the \
-                         initial timeout fit?",
-                        limit.as_secs(),
-                        acceptor.local_addr().port()
-                    );
-                    Error::new(Code::NoDonor, what).because(error)
-                })??
-            }
+        let mut talk = tokio::select! {
+            talk = self.first_donor_in_time(acceptor, visitors) => talk?,
+            () = self.cancel.cancelled() => return Err(self.cancel.reason()),
         };
         let ended = tokio::select! {
             ended = self.converse(&mut talk, acceptor, visitors) => ended,
@@ -194,6 +186,24 @@ impl Loop {
             Err(error) => talk.farewell(error).await,
         }
         ended
+    }
+
+    async fn first_donor_in_time(
+        &self,
+        acceptor: &Acceptor,
+        visitors: &Receiver<Visitor>,
+    ) -> Result<Talk<JoinerSession>> {
+        let donor = self.first_donor(visitors, Clock::start());
+        let Some(limit) = self.options.initial_timeout else { return donor.await };
+        tokio::time::timeout(limit, donor).await.map_err(|error| {
+            let what = format!(
+                "no donor came within {} s; is UDP port {} open on the way, and does the initial \
+                 timeout fit?",
+                limit.as_secs(),
+                acceptor.local_addr().port()
+            );
+            Error::new(Code::NoDonor, what).because(error)
+        })?
     }
 
     /// Waits for the first control connection of somebody who knows the token.

@@ -130,6 +130,13 @@ struct Loop {
 
 impl Loop {
     fn run(self) -> Result<()> {
+        // The reason must be known before the news end, which is what the main thread waits for.
+        self.talk().inspect_err(|error| {
+            self.cancel.cancel(Error::new(error.code(), error.words()));
+        })
+    }
+
+    fn talk(&self) -> Result<()> {
         crate::runtime::block_on(async {
             let mut talk = tokio::select! {
                 talk = self.connect() => talk?,

@@ -120,11 +120,12 @@ impl Receive {
             (None, Some(namespace)) => namespace.command(&tool()),
         };
         command.arg("receive").arg("--into").arg(&self.into);
-        if !self.arguments.iter().any(|it| it == "--listen") {
-            command.args(["--listen", "127.0.0.1:0"]);
+        // A test that dies leaves a receiver nobody will ever come to; it ends by itself.
+        for (option, value) in [("--listen", "127.0.0.1:0"), ("--initial-timeout", "120")] {
+            if !self.arguments.iter().any(|it| it == option) {
+                command.args([option, value]);
+            }
         }
-        // A test that dies leaves a receiver nobody will ever come to.
-        command.args(["--initial-timeout", "120"]);
         if self.nobody.is_none() && self.namespace.is_none() {
             command.arg("--summary-json").arg(summary);
         }
@@ -205,7 +206,7 @@ impl Send {
     pub fn start(self) -> Running {
         let mut command = self.nobody.as_deref().map_or_else(|| Command::new(tool()), nobody);
         command.arg("send").arg(&self.directory);
-        if !self.arguments.iter().any(|it| it == "--to") {
+        if !self.arguments.iter().any(|it| it.as_encoded_bytes().starts_with(b"--to")) {
             command.args(["--to", "-"]);
         }
         if self.nobody.is_none() {

@@ -155,24 +155,26 @@ fn the_steps_of_the_commit_are_those_of_its_document() {
         (1..=last).collect::<BTreeSet<_>>(),
         "docs/DURABILITY.md must number its steps 1, 2, 3, ... in a table (| 1 |), a list (1.) or headings"
     );
-    let code = read("mover/src/commit.rs");
-    let in_code = numbered_comments(&code);
-    let range = steps_named(&code);
-    let (first, end) = (range.first().copied().unwrap_or(0), range.last().copied().unwrap_or(0));
+    let commit = products().into_iter().filter(|it| it.path.starts_with("mover/src/commit"));
+    let code: String = commit.map(|it| production(&it.text).to_owned()).collect();
+    let named = steps_named(&code, true);
+    let in_code = &numbered_comments(&code) | &steps_named(&code, false);
+    let (first, end) = (named.first().copied().unwrap_or(0), named.last().copied().unwrap_or(0));
     assert!(
         (1..end).contains(&first) && end <= last,
-        "mover/src/commit.rs speaks of steps {first} to {end}, docs/DURABILITY.md has 1 to {last}"
+        "mover/src/commit* speaks of steps {first} to {end}, docs/DURABILITY.md has 1 to {last}"
     );
     for step in documented.range(first..=end) {
         assert!(
-            in_code.contains(step) || range.contains(step),
-            "step {step} of docs/DURABILITY.md is not marked in mover/src/commit.rs (\"// {step}. ...\")"
+            in_code.contains(step),
+            "step {step} of docs/DURABILITY.md is not marked in mover/src/commit*, as \"step \
+             {step}\" or \"// {step}. ...\""
         );
     }
     for step in &in_code {
         assert!(
             documented.contains(step),
-            "mover/src/commit.rs marks step {step}, which docs/DURABILITY.md does not have"
+            "mover/src/commit* marks step {step}, which docs/DURABILITY.md does not have"
         );
     }
 }
@@ -244,7 +246,9 @@ fn the_rules_find_what_they_forbid() {
         (1..=4).collect()
     );
     assert_eq!(numbered_comments("    // 5. This.\n// 6 that\nx // 7. no\n"), [5].into());
-    assert_eq!(steps_named("Steps 4 to 6. step 9: x, steps"), [4, 5, 6, 9].into());
+    let text = "Steps 4 to 6. step 9: x, steps";
+    assert_eq!(steps_named(text, true), [4, 5, 6, 9].into());
+    assert_eq!(steps_named(text, false), [9].into());
     assert_eq!(
         numbers_of_codes("pub enum Code {\n  /// No = 4\n  A = 1,\n  B = 99,\n}\n const C = 3,\n"),
         [1, 99]
@@ -531,8 +535,8 @@ fn numbered_comments(code: &str) -> BTreeSet<u32> {
     comments.filter_map(|text| text.split_once(". ")?.0.parse().ok()).collect()
 }
 
-/// Numbers in `step 5`, and all of those in `steps 5 to 7` and `steps 5 and 6`.
-fn steps_named(code: &str) -> BTreeSet<u32> {
+/// Numbers in `step 5`; with `ranges` also all of those in `steps 5 to 7` and `steps 5 and 6`.
+fn steps_named(code: &str, ranges: bool) -> BTreeSet<u32> {
     let lower = code.to_lowercase();
     let words: Vec<&str> = lower.split_whitespace().collect();
     let number = |word: Option<&&str>| -> Option<u32> {
@@ -540,10 +544,12 @@ fn steps_named(code: &str) -> BTreeSet<u32> {
     };
     let mut steps = BTreeSet::new();
     for (at, word) in words.iter().enumerate() {
-        if let ("step" | "steps", Some(from)) = (*word, number(words.get(at + 1))) {
-            let joined = matches!(words.get(at + 2), Some(&"to" | &"and"));
-            let to = number(words.get(at + 3)).filter(|_| joined).unwrap_or(from);
-            steps.extend(from..=to);
+        match (*word, number(words.get(at + 1))) {
+            ("step", Some(step)) => drop(steps.insert(step)),
+            ("steps", Some(from)) if ranges => {
+                steps.extend(from..=number(words.get(at + 3)).unwrap_or(from));
+            }
+            _ => {}
         }
     }
     steps

@@ -65,19 +65,25 @@ fn print_ticket(ticket: &Ticket) -> Result<()> {
         .map_err(|error| Error::write("the ticket to standard output", error))
 }
 
+/// A sender that polls for the file must not see half of it, nor anybody else its content: so it is
+/// made anew beside its place, and never by somebody else.
 fn write_ticket(path: &Path, ticket: &Ticket) -> Result<()> {
     let failed = |error| Error::write(format!("ticket file {}", path.display()), error);
-    // A sender that polls for the file must not see half of it, nor anybody else its content.
-    let partial = path.with_extension("part");
-    let mut file = OpenOptions::new();
-    let file = file.write(true).create(true).truncate(true).mode(0o600).open(&partial);
+    let mut partial = path.as_os_str().to_owned();
+    partial.push(".part");
+    remove_if_there(Path::new(&partial)).map_err(failed)?;
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
     let text = ticket.to_text();
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(failed(error)),
-        Ok(()) | Err(_) => {}
-    }
+    remove_if_there(path).map_err(failed)?;
     fs::hard_link(&partial, path).and_then(|()| fs::remove_file(&partial)).map_err(failed)
+}
+
+fn remove_if_there(path: &Path) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// What a receiver on the wildcard address puts into the ticket: this machine's name.

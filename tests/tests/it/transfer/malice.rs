@@ -46,15 +46,19 @@ fn a_path_through_a_link_of_the_same_manifest_is_refused() {
 
 #[test]
 fn a_directory_that_becomes_a_link_does_not_lead_outside() {
-    hostile(&[("E23", 71), ("E16", 71)], async |donor, victim| {
-        let directory = entry(1, "a", EntryKind::Directory);
-        let file = file(2, "a/file", 5);
-        donor.entries(vec![directory, file]).await;
-        // The entry goes, a link takes its place, and then the content of the file follows.
+    let directory = || vec![entry(1, "a", EntryKind::Directory), file(2, "a/file", 5)];
+    let to = |victim: &Path| link(3, "a", EntryKind::Symlink, victim.as_os_str().as_bytes());
+    // With its content still there.
+    hostile(BROKEN, async |donor, victim| {
+        donor.entries(directory()).await;
         donor.talk.say(&Frame::Gone(vec![FileId(1)])).await;
-        let victim = victim.as_os_str().as_bytes();
-        donor.entries(vec![link(3, "a", EntryKind::Symlink, victim)]).await;
-        send_chunk(donor, &chunk(2, b"evil!"), b"evil!").await;
+        donor.entries(vec![to(victim)]).await;
+    });
+    // As it should be, and then content again.
+    hostile(UNSAFE, async |donor, victim| {
+        donor.entries(directory()).await;
+        donor.talk.say(&Frame::Gone(vec![FileId(2), FileId(1)])).await;
+        donor.entries(vec![to(victim), file(4, "a/file", 5)]).await;
     });
 }
 

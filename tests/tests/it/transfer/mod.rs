@@ -45,7 +45,7 @@ fn slow_source(place: &Sandbox) -> (PathBuf, PathBuf) {
 
 /// A target with somebody's data, and what it looks like.
 fn used_target(place: &Sandbox) -> (PathBuf, Listing) {
-    let target = place.dir("target");
+    let target = place.dir("used-target");
     fs::write(target.join("precious"), "data").unwrap();
     fs::create_dir(target.join("database")).unwrap();
     fill(&target.join("database/table"), 99, 1);

@@ -32,7 +32,7 @@ fn wrong_options_are_refused_with_what_is_accepted() {
         (&send, &["--compress", "lz9"], INVALID, "auto, none, zstd"),
         (&send, &["--compress", "zstd:99"], INVALID, "-7 to 19"),
         (&send, &["--rlimit", "x"], INVALID, "100m"),
-        (&send, &["--rlimit", "-5"], INVALID, "rlimit"),
+        (&send, &["--rlimit=-5"], INVALID, "100m"),
         (&send, &["--transport", "tcp"], UNSUPPORTED, "quic"),
         (&receive, &["--transport", "tcp"], UNSUPPORTED, "quic"),
         (&send, &["--transport", "pigeon"], INVALID, "auto or quic"),
