@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -223,8 +224,28 @@ impl NodeFiles {
     /// E03, E07 or E09.
     pub(crate) fn make_directories(&self) -> Result<()> {
         for directory in &self.directories {
-            let path = self.layout.datadir.join(directory);
-            fs::create_dir_all(&path).map_err(|error| Error::write(path.display(), error))?;
+            self.make_directory(directory)?;
+        }
+        Ok(())
+    }
+
+    /// One component after the other: what the donor sent must not lead out of the datadir.
+    fn make_directory(&self, directory: &Path) -> Result<()> {
+        let mut path = self.layout.datadir.clone();
+        for component in directory.components() {
+            path.push(component);
+            let failed = |error| Error::write(path.display(), error);
+            match fs::symlink_metadata(&path) {
+                Ok(found) if found.is_dir() => {}
+                Ok(_) => {
+                    let what = format!("{} should be a directory and is not", path.display());
+                    return Err(Error::new(Code::UnsafePath, what));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    fs::create_dir(&path).map_err(failed)?;
+                }
+                Err(error) => return Err(failed(error)),
+            }
         }
         Ok(())
     }

@@ -173,7 +173,9 @@ impl Ended {
         let errors = self.errors();
         assert_eq!(errors.len(), 1, "one error: {self}");
         let fits = |(code, exit): &(&str, i32)| {
-            self.status.code() == Some(*exit) && errors[0].starts_with(&format!("ERROR {code} "))
+            // With `-v` the line also names the module.
+            let line = errors[0].trim_start_matches("ERROR ").trim_start_matches("fastsst: ");
+            self.status.code() == Some(*exit) && line.starts_with(&format!("{code} "))
         };
         assert!(accepted.iter().any(fits), "not one of {accepted:?}: {self}");
         assert_eq!(self.stderr.lines().next_back(), Some(errors[0]), "the last line: {self}");
