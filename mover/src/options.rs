@@ -170,7 +170,7 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
         "t" => 40,
         _ => return Err(wrong()),
     };
-    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    let number: u64 = digits.parse().map_err(|_parse| wrong())?;
     number.checked_mul(1 << shift).ok_or_else(wrong)
 }
 

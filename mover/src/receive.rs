@@ -307,7 +307,7 @@ impl Joiner<'_> {
 
 fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_| Error::bug("no random bytes"))?;
+    SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| Error::bug("no random bytes"))?;
     Ok(bytes)
 }
 

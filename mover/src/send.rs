@@ -20,11 +20,11 @@ pub(crate) use self::pipeline::worker_count;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use fastsst_proto::RootIndex;
 use fastsst_proto::frame::{DeclKind, Declaration, Finish};
 use fastsst_proto::limits::ENTRIES_PER_FRAME_MAX;
 use fastsst_proto::manifest::EntryKind;
 use fastsst_proto::ticket::Ticket;
+use fastsst_proto::{RelPath, RootIndex};
 
 use self::catalog::Change;
 use self::control::{Control, News, Order};
@@ -245,8 +245,10 @@ impl Donor<'_> {
 
     /// Passes over the files until one finds nothing changed; returns how many it took.
     fn copy(&self, pipeline: &Pipeline) -> Result<u32> {
+        let mut example = None;
         for pass in 1..=PASSES_MAX {
-            let declared = self.pass(pipeline)?;
+            let (declared, changed) = self.pass(pipeline)?;
+            example = changed.or(example);
             if declared == 0 && pass > 1 {
                 return Ok(pass);
             }
@@ -256,20 +258,22 @@ impl Donor<'_> {
                 tracing::info!("pass {pass}: {declared} entries had changed and were sent again");
             }
         }
+        let example = example.map_or_else(|| "the source".to_owned(), |path| path.to_string());
         Err(Error::new(
             Code::SourceChanged,
             format!(
-                "the source still changed in pass {PASSES_MAX}; stop what writes to it, or use a \
-                 capture that freezes"
+                "{example} still changed in pass {PASSES_MAX}; stop what writes to the source, or \
+                 use a capture that freezes"
             ),
         ))
     }
 
-    /// One walk: declares what is new or changed and plans its reading; returns how many entries.
-    fn pass(&self, pipeline: &Pipeline) -> Result<u64> {
+    /// One walk: declares what is new or changed and plans its reading; returns how many entries,
+    /// and the path of one of them.
+    fn pass(&self, pipeline: &Pipeline) -> Result<(u64, Option<RelPath>)> {
         pipeline.plan.begin_pass();
         pipeline.catalog().begin_pass();
-        let (mut batch, mut declared) = (Batch::default(), 0);
+        let (mut batch, mut declared, mut example) = (Batch::default(), 0, None);
         for (number, root) in self.roots.iter().enumerate() {
             let index = RootIndex(
                 u8::try_from(number)
@@ -281,6 +285,7 @@ impl Donor<'_> {
                 let change = pipeline.catalog().meet(index, found, &pipeline.changed)?;
                 if let Change::Declare(entry) = change {
                     declared += 1;
+                    example.get_or_insert_with(|| entry.path.clone());
                     if entry.kind == EntryKind::File {
                         batch.files.push((entry.id, entry.size, class));
                     }
@@ -299,7 +304,7 @@ impl Donor<'_> {
         self.progress.set_totals(entries, bytes);
         self.control.order(Order::ManifestEnd { entries, bytes })?;
         pipeline.plan.end_walk();
-        Ok(declared)
+        Ok((declared, example))
     }
 }
 

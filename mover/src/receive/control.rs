@@ -111,7 +111,7 @@ impl Control {
 
     /// Gives an order; fails with the reason when the conversation is over.
     pub(super) fn order(&self, order: Order) -> Result<()> {
-        self.orders.send(order).map_err(|_| self.cancel.reason())
+        self.orders.send(order).map_err(|_closed| self.cancel.reason())
     }
 
     /// Waits for news.
@@ -119,7 +119,7 @@ impl Control {
     /// # Errors
     /// Why the conversation ended.
     pub(super) fn news(&self) -> Result<News> {
-        self.news.recv().map_err(|_| self.cancel.reason())
+        self.news.recv().map_err(|_closed| self.cancel.reason())
     }
 
     /// Waits until the peer has been told how it ended.
@@ -213,7 +213,7 @@ impl Loop {
         clock: Clock,
     ) -> Result<Talk<JoinerSession>> {
         loop {
-            let visitor = visitors.recv_async().await.map_err(|_| no_door())?;
+            let visitor = visitors.recv_async().await.map_err(|_closed| no_door())?;
             match visitor.accepted.scope {
                 Scope::Control => return self.begin(visitor, clock),
                 Scope::Lane { .. } => {
@@ -260,11 +260,11 @@ impl Loop {
                     }
                 }
                 order = self.orders.recv_async(), if !talk.is_congested() => {
-                    let order = order.map_err(|_| Error::bug("the joiner's main thread left"))?;
+                    let order = order.map_err(|_closed| Error::bug("the joiner's main thread left"))?;
                     self.take_order(talk, order, &mut feed, &mut committed)?;
                 }
                 visitor = visitors.recv_async() => {
-                    self.take_visitor(visitor.map_err(|_| no_door())?, feed.as_ref());
+                    self.take_visitor(visitor.map_err(|_closed| no_door())?, feed.as_ref());
                 }
                 () = tokio::time::sleep(Duration::from_millis(100)) => {}
             }
@@ -298,7 +298,7 @@ impl Loop {
             JoinerEvent::Entries(entries) => {
                 for item in receiving()?.catalog.declare(entries)? {
                     // Room for these is made by a thread that never waits for this one.
-                    receiving()?.complete.send(item).map_err(|_| self.cancel.reason())?;
+                    receiving()?.complete.send(item).map_err(|_closed| self.cancel.reason())?;
                 }
             }
             JoinerEvent::Gone(files) => receiving()?.catalog.gone(&files)?,
@@ -394,7 +394,7 @@ impl Loop {
     }
 
     fn tell(&self, news: News) -> Result<()> {
-        self.news.try_send(news).map_err(|_| Error::bug("nobody listens to the conversation"))
+        self.news.try_send(news).map_err(|_closed| Error::bug("nobody listens to the conversation"))
     }
 }
 

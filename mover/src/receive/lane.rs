@@ -135,7 +135,7 @@ impl Lanes {
                 continue;
             }
             let arrived = Arrived { header, item, payload, acks: acks.clone() };
-            self.arrived.send_async(arrived).await.map_err(|_| self.cancel.reason())?;
+            self.arrived.send_async(arrived).await.map_err(|_closed| self.cancel.reason())?;
         }
         Ok(())
     }
@@ -166,7 +166,7 @@ impl Lanes {
     }
 
     fn drop_chunk(&self, acks: &Sender<ChunkRef>, at: ChunkRef) -> Result<()> {
-        acks.try_send(at).map_err(|_| {
+        acks.try_send(at).map_err(|_closed| {
             self.fatal(Error::new(Code::Protocol, "the donor left too much unacknowledged"))
         })
     }

@@ -126,7 +126,7 @@ impl VerifyWorker {
     }
 
     fn tell(&self, stored: Stored) -> Result<()> {
-        self.stored.send(stored).map_err(|_| self.cancel.reason())
+        self.stored.send(stored).map_err(|_closed| self.cancel.reason())
     }
 
     /// Submits the write of a chunk. In a sparse file zero pages are left out and stay holes.
@@ -138,7 +138,7 @@ impl VerifyWorker {
         let sparse = tag.item.entry.sparse;
         let job = IoJob::write(file, header.at.chunk.offset(), plain, tag);
         let job = if sparse { job.only(header.sent) } else { job };
-        self.engine.submit(job).map_err(|_| self.cancel.reason())
+        self.engine.submit(job).map_err(|_closed| self.cancel.reason())
     }
 }
 

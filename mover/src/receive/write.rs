@@ -44,7 +44,7 @@ impl WriteWorker {
                     None => Error::bug("something else than a file was written"),
                 });
             }
-            self.stored.send(Stored::New(tag)).map_err(|_| self.cancel.reason())?;
+            self.stored.send(Stored::New(tag)).map_err(|_closed| self.cancel.reason())?;
         }
         Ok(())
     }
@@ -79,7 +79,7 @@ impl StoreWorker {
             }
             if complete {
                 let item = Arc::clone(&chunk.item);
-                self.complete.send(item).map_err(|_| self.cancel.reason())?;
+                self.complete.send(item).map_err(|_closed| self.cancel.reason())?;
             }
         }
         Ok(())
@@ -112,7 +112,7 @@ impl CloseWorker {
             if durable {
                 let file: (FileId, Generation) = (item.entry.id, item.entry.generation);
                 let order = Order::Durable(vec![file]);
-                self.orders.send(order).map_err(|_| self.cancel.reason())?;
+                self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
             }
             self.catalog.closed();
         }

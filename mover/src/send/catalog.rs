@@ -99,7 +99,7 @@ impl Catalog {
     ) -> Result<Change> {
         let racy = is_racy(&found.stat);
         let Some(id) = self.find(root, &found.path) else {
-            return self.declare_new(root, found, racy);
+            return self.declare_new(root, found);
         };
         let index = usize_of(id.0);
         if let Some(met) = self.met.get_mut(index) {
@@ -111,11 +111,14 @@ impl Catalog {
         if item.is_same(&found) && !changed.contains(id) {
             return Ok(Change::None);
         }
+        if plain_kind(item.stat.kind) != plain_kind(found.stat.kind) {
+            return Err(keeps_changing(&found.path, "it became something else"));
+        }
         if item.kind == EntryKind::HardLink || found.stat.nlink > 1 && item.kind == EntryKind::File
         {
             return Err(keeps_changing(&found.path, "a file with several names changed"));
         }
-        if item.generation.0 >= GENERATION_MAX || item.kind != plain_kind(found.stat.kind) {
+        if item.generation.0 >= GENERATION_MAX {
             return Err(keeps_changing(&found.path, "it kept changing"));
         }
         item.generation.0 += 1;
@@ -194,7 +197,7 @@ impl Catalog {
         root_hash(lines)
     }
 
-    fn declare_new(&mut self, root: RootIndex, found: Found, racy: bool) -> Result<Change> {
+    fn declare_new(&mut self, root: RootIndex, found: Found) -> Result<Change> {
         if self.items.len() as u64 >= FILES_MAX {
             return Err(Error::new(Code::Limit, format!("more than {FILES_MAX} files")));
         }
@@ -206,7 +209,7 @@ impl Catalog {
             link_target: found.link_target,
             class: found.class,
             generation: Generation(0),
-            racy,
+            racy: is_racy(&found.stat),
             gone: false,
             stat: found.stat,
         };

@@ -89,7 +89,7 @@ impl Control {
 
     /// Gives an order; fails with the reason when the conversation is over.
     pub(super) fn order(&self, order: Order) -> Result<()> {
-        self.orders.send(order).map_err(|_| self.cancel.reason())
+        self.orders.send(order).map_err(|_closed| self.cancel.reason())
     }
 
     /// Waits for news.
@@ -97,7 +97,7 @@ impl Control {
     /// # Errors
     /// Why the conversation ended.
     pub(super) fn news(&self) -> Result<News> {
-        self.news.recv().map_err(|_| self.cancel.reason())
+        self.news.recv().map_err(|_closed| self.cancel.reason())
     }
 
     /// From `time` on the transfer fails with E26, unless the deadline is lifted before.
@@ -245,7 +245,7 @@ impl Loop {
     }
 
     fn tell(&self, news: News) -> Result<()> {
-        self.news.try_send(news).map_err(|_| Error::bug("nobody listens to the conversation"))
+        self.news.try_send(news).map_err(|_closed| Error::bug("nobody listens to the conversation"))
     }
 
     fn check_deadline(&self) -> Result<()> {

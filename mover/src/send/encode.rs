@@ -58,7 +58,7 @@ impl EncodeWorker {
         if self.hashes.insert(file_of(&tag), tag.at.chunk, encoded.header.hash)? {
             self.progress.add_file();
         }
-        self.lanes.send(encoded).map_err(|_| self.cancel.reason())
+        self.lanes.send(encoded).map_err(|_closed| self.cancel.reason())
     }
 
     fn unreadable(&self, tag: &ReadTag, error: std::io::Error) -> Error {

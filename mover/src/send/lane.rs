@@ -135,8 +135,8 @@ impl Lane {
         let port = LanePort::bind(shared.peer, &shared.net)?;
         while self.ready.try_recv().is_ok() {}
         let order = Order::OfferLane { lane: self.id, source_port: port.source_port() };
-        shared.orders.send_async(order).await.map_err(|_| shared.cancel.reason())?;
-        self.ready.recv_async().await.map_err(|_| shared.cancel.reason())?;
+        shared.orders.send_async(order).await.map_err(|_closed| shared.cancel.reason())?;
+        self.ready.recv_async().await.map_err(|_closed| shared.cancel.reason())?;
         let connection = port.connect(shared.pin).await?;
         let Connection { exporter, reader, writer, link, .. } = connection;
         let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));

@@ -193,7 +193,7 @@ impl Pipeline {
     pub(super) fn flush(&self, batch: &mut Batch) -> Result<()> {
         if !batch.entries.is_empty() {
             let entries = Order::Entries(std::mem::take(&mut batch.entries));
-            self.orders.send(entries).map_err(|_| self.cancel.reason())?;
+            self.orders.send(entries).map_err(|_closed| self.cancel.reason())?;
         }
         for (file, size, class) in batch.files.drain(..) {
             self.plan.add(file, size, class);

@@ -115,7 +115,7 @@ impl Reader {
         let tag = ReadTag { at, file_size, len };
         let len = usize::try_from(len).unwrap_or(0);
         let job = IoJob::read(Arc::clone(file), at.chunk.offset(), len, buf, tag);
-        self.engine.submit(job).map_err(|_| self.cancel.reason())
+        self.engine.submit(job).map_err(|_closed| self.cancel.reason())
     }
 
     /// A hole is hashed without being read and travels without a payload.
@@ -134,7 +134,7 @@ impl Reader {
             hash,
         };
         let encoded = Encoded { header, payload: bytes::Bytes::new() };
-        self.lanes.send(encoded).map_err(|_| self.cancel.reason())
+        self.lanes.send(encoded).map_err(|_closed| self.cancel.reason())
     }
 }
 

@@ -160,8 +160,8 @@ fn the_steps_of_the_commit_are_those_of_its_document() {
     );
     let commit = products().into_iter().filter(|it| it.path.starts_with("mover/src/commit"));
     let code: String = commit.map(|it| production(&it.text).to_owned()).collect();
-    let named = steps_named(&code, true);
-    let in_code = &numbered_comments(&code) | &steps_named(&code, false);
+    let named = steps_named(&code, &["step", "steps"]);
+    let in_code = &numbered_comments(&code) | &steps_named(&code, &["step"]);
     let (first, end) = (named.first().copied().unwrap_or(0), named.last().copied().unwrap_or(0));
     assert!(
         (1..end).contains(&first) && end <= last,
@@ -250,8 +250,8 @@ fn the_rules_find_what_they_forbid() {
     );
     assert_eq!(numbered_comments("    // 5. This.\n// 6 that\nx // 7. no\n"), [5].into());
     let text = "Steps 4 to 6. step 9: x, steps";
-    assert_eq!(steps_named(text, true), [4, 5, 6, 9].into());
-    assert_eq!(steps_named(text, false), [9].into());
+    assert_eq!(steps_named(text, &["step", "steps"]), [4, 5, 6, 9].into());
+    assert_eq!(steps_named(text, &["step"]), [9].into());
     assert_eq!(
         numbers_of_codes("pub enum Code {\n  /// No = 4\n  A = 1,\n  B = 99,\n}\n const C = 3,\n"),
         [1, 99]
@@ -538,8 +538,8 @@ fn numbered_comments(code: &str) -> BTreeSet<u32> {
     comments.filter_map(|text| text.split_once(". ")?.0.parse().ok()).collect()
 }
 
-/// Numbers in `step 5`; with `ranges` also all of those in `steps 5 to 7` and `steps 5 and 6`.
-fn steps_named(code: &str, ranges: bool) -> BTreeSet<u32> {
+/// Numbers behind these words: in `step 5`, and all of those in `steps 5 to 7`, `steps 5 and 6`.
+fn steps_named(code: &str, forms: &[&str]) -> BTreeSet<u32> {
     let lower = code.to_lowercase();
     let words: Vec<&str> = lower.split_whitespace().collect();
     let number = |word: Option<&&str>| -> Option<u32> {
@@ -547,13 +547,11 @@ fn steps_named(code: &str, ranges: bool) -> BTreeSet<u32> {
     };
     let mut steps = BTreeSet::new();
     for (at, word) in words.iter().enumerate() {
-        match (*word, number(words.get(at + 1))) {
-            ("step", Some(step)) => drop(steps.insert(step)),
-            ("steps", Some(from)) if ranges => {
-                steps.extend(from..=number(words.get(at + 3)).unwrap_or(from));
-            }
-            _ => {}
-        }
+        let Some(from) = number(words.get(at + 1)).filter(|_| forms.contains(word)) else {
+            continue;
+        };
+        let last = if *word == "steps" { number(words.get(at + 3)) } else { None };
+        steps.extend(from..=last.unwrap_or(from));
     }
     steps
 }
