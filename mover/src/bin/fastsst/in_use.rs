@@ -20,19 +20,17 @@ pub(crate) fn check(dir: &Path) -> Result<()> {
         let path = dir.join(name);
         // Read and write: a shared lock is enough, but some file systems want both for any.
         let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
-        match fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Err(Errno::AGAIN | Errno::ACCESS) => {
-                return Err(Error::new(
-                    Code::SourceInUse,
-                    format!(
-                        "{} is in use by a server; stop it, let the server's SST do the copy, or \
-                         use --force when you know that nothing is written",
-                        path.display()
-                    ),
-                ));
-            }
-            // Closing the file releases the lock.
-            Ok(()) | Err(_) => {}
+        // Closing the file releases the lock.
+        let locked = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
+        if matches!(locked, Err(Errno::AGAIN | Errno::ACCESS)) {
+            return Err(Error::new(
+                Code::SourceInUse,
+                format!(
+                    "{} is in use by a server; stop it, let the server's SST do the copy, or use \
+                     --force when you know that nothing is written",
+                    path.display()
+                ),
+            ));
         }
     }
     Ok(())
