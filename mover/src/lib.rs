@@ -1,6 +1,6 @@
 //! The fastsst engine: files, disks, networks, threads.
 //!
-//! [`send`] is the donor's data path, [`Receiver`] the joiner's. Both are blocking calls that use
+//! [`send()`] is the donor's data path, [`Receiver`] the joiner's. Both are blocking calls that use
 //! threads of their own; a caller needs no event loop. The engine knows nothing of Galera: what is
 //! sent, how a server is frozen and which donor is wanted are traits of the caller's
 //! ([`walk::Filter`], [`Freeze`], [`JoinerPolicy`], [`staging::Keep`]).

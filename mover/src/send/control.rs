@@ -143,8 +143,10 @@ impl Loop {
                 () = self.cancel.cancelled() => return Err(self.cancel.reason()),
             };
             let ended = tokio::select! {
-                ended = self.converse(&mut talk) => ended,
+                // First: a main thread that fails says why and then leaves.
+                biased;
                 () = self.cancel.cancelled() => Err(self.cancel.reason()),
+                ended = self.converse(&mut talk) => ended,
             };
             match ended {
                 Ok(()) => talk.close().await,
