@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastsst_proto::limits::{FILES_MAX, GENERATION_MAX};
 use fastsst_proto::manifest::{Entry, EntryKind};
@@ -15,11 +14,6 @@ use crate::error::{Code, Error, Result};
 use crate::tree::{FileKind, Stat};
 use crate::tree_hash::{TreeLine, root_hash};
 use crate::walk::{Class, Found};
-
-/// A file changed this shortly before it was looked at may change again without a new timestamp.
-///
-/// Why: kernel timestamps advance with the timer tick, at most 10 ms (`CONFIG_HZ=100`).
-const RACY: Duration = Duration::from_millis(50);
 
 /// Everything declared so far.
 #[derive(Debug)]
@@ -44,7 +38,6 @@ struct Item {
     link_target: Option<Vec<u8>>,
     class: Class,
     generation: Generation,
-    racy: bool,
     gone: bool,
 }
 
@@ -97,7 +90,6 @@ impl Catalog {
         found: Found,
         changed: &Changed,
     ) -> Result<Change> {
-        let racy = is_racy(&found.stat);
         let Some(id) = self.find(root, &found.path) else {
             return self.declare_new(root, found);
         };
@@ -122,7 +114,7 @@ impl Catalog {
             return Err(keeps_changing(&found.path, "it kept changing"));
         }
         item.generation.0 += 1;
-        (item.stat, item.racy) = (found.stat, racy);
+        item.stat = found.stat;
         item.link_target = found.link_target;
         Ok(Change::Declare(item.entry(id)))
     }
@@ -209,7 +201,6 @@ impl Catalog {
             link_target: found.link_target,
             class: found.class,
             generation: Generation(0),
-            racy: is_racy(&found.stat),
             gone: false,
             stat: found.stat,
         };
@@ -243,7 +234,7 @@ impl Item {
 
     fn is_same(&self, found: &Found) -> bool {
         let content = self.class == Class::Volatile && self.stat.size <= found.stat.size
-            || !found.stat.differs_from(&self.stat) && !self.racy;
+            || !found.stat.differs_from(&self.stat);
         // A directory's time says that names changed, and names are compared one by one.
         let content = content || self.kind == EntryKind::Directory;
         let same_meta = self.stat.mode == found.stat.mode
@@ -364,16 +355,6 @@ fn plain_kind(kind: FileKind) -> EntryKind {
         // A walk gives no others.
         FileKind::File | FileKind::Fifo | FileKind::Socket | FileKind::Device => EntryKind::File,
     }
-}
-
-fn is_racy(stat: &Stat) -> bool {
-    let changed = u64::try_from(stat.ctime.s).ok().map(|seconds| {
-        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(u64::from(stat.ctime.ns))
-    });
-    // A change in the future says nothing about the present.
-    changed.is_some_and(|changed| {
-        SystemTime::now().duration_since(changed).map_or(true, |age| age < RACY)
-    })
 }
 
 fn keeps_changing(path: &RelPath, what: &str) -> Error {

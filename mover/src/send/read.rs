@@ -1,6 +1,7 @@
 //! Stage *read* of the donor: files from the plan become chunks in buffers.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use fastsst_proto::chunk::{ChunkHeader, Encoding, all_pages};
 use fastsst_proto::hash::zero_chunk_hash;
@@ -16,7 +17,7 @@ use crate::disk::{FileMode, IoEngine, IoJob, OpenFile};
 use crate::error::{Code, Error, Result};
 use crate::pool::Pool;
 use crate::throttle::Throttle;
-use crate::tree::Dir;
+use crate::tree::{Dir, Stat};
 use crate::walk::Class;
 
 /// What a completed read belongs to.
@@ -95,10 +96,14 @@ impl Reader {
         let Some(found) = found else { return Ok(None) };
         let root = self.roots.get(usize::from(found.root.0));
         let root = root.ok_or_else(|| Error::bug("an entry of an unknown root"))?;
-        let Some((file, now)) = root.open_file_read(&found.path, self.mode)? else {
+        let Some((file, mut now)) = root.open_file_read(&found.path, self.mode)? else {
             self.changed.insert(id);
             return Ok(None);
         };
+        if let Some(wait) = settles_in(&now) {
+            self.cancel.sleep(wait)?;
+            now = file.stat()?;
+        }
         let tolerated = found.class == Class::Volatile && now.size >= found.stat.size;
         if !tolerated && now.differs_from(&found.stat) {
             self.changed.insert(id);
@@ -138,7 +143,37 @@ impl Reader {
     }
 }
 
+/// A file changed this shortly ago may change again without a new timestamp.
+///
+/// Why: kernel timestamps advance with the timer tick, at most 10 ms (`CONFIG_HZ=100`).
+const TICK: Duration = Duration::from_millis(20);
+
+/// How long to wait until every later change of the file is seen in its timestamps, so that
+/// comparing them after reading proves that what was read is one version.
+fn settles_in(stat: &Stat) -> Option<Duration> {
+    let seconds = u64::try_from(stat.ctime.s).ok()?;
+    let changed =
+        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(stat.ctime.ns.into());
+    // A time in the future (a clock that was set back) says nothing: wait once, then go on.
+    let age = SystemTime::now().duration_since(changed).unwrap_or_default();
+    TICK.checked_sub(age).filter(|wait| !wait.is_zero())
+}
+
 /// Which declaration of a file a tag belongs to.
 pub(super) fn file_of(tag: &ReadTag) -> (FileId, Generation, u64) {
     (tag.at.file, tag.at.generation, tag.file_size)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_settles_one_tick_after_its_last_change() {
+        let file = tempfile::tempfile().unwrap();
+        let fresh = Stat::of(&file).unwrap();
+        assert!(settles_in(&fresh).is_some_and(|wait| wait <= TICK));
+        std::thread::sleep(TICK);
+        assert_eq!(settles_in(&fresh), None);
+    }
 }
