@@ -110,17 +110,16 @@ fn build() -> PathBuf {
     target.1
 }
 
-/// Cargo's target directory, and the profile's directory in it, that this program lies in.
+/// Cargo's target directory, and the profile's directory in it, that this program lies in:
+/// `target/PROFILE/deps/it-...` or `target/PROFILE/fastsst-demo`.
 pub(super) fn target_directory() -> (PathBuf, PathBuf) {
     let program = std::env::current_exe().expect("own path");
-    let mut previous = program.as_path();
-    for ancestor in program.ancestors().skip(1) {
-        if ancestor.join("CACHEDIR.TAG").is_file() {
-            return (ancestor.to_owned(), previous.to_owned());
-        }
-        previous = ancestor;
+    let mut profile = program.parent().expect("a directory");
+    if profile.file_name().is_some_and(|name| name == "deps") {
+        profile = profile.parent().expect("the profile's directory");
     }
-    panic!("{}: not below a target directory of cargo", program.display());
+    let target = profile.parent().expect("the target directory");
+    (target.to_owned(), profile.to_owned())
 }
 
 /// Puts our binaries into a directory that the server's account can read.

@@ -90,7 +90,7 @@ impl Receive {
         self
     }
 
-    /// In the mount namespace of a small disk.
+    /// In the namespaces of a small disk.
     #[must_use]
     pub fn on(mut self, disk: &SmallDisk) -> Self {
         self.namespace = Some(disk.namespace());
@@ -114,11 +114,7 @@ impl Receive {
     }
 
     fn command(&self, summary: &Path) -> Command {
-        let mut command = match (&self.nobody, self.namespace) {
-            (Some(tool), _) => nobody(tool),
-            (None, None) => Command::new(tool()),
-            (None, Some(namespace)) => namespace.command(&tool()),
-        };
+        let mut command = program(self.nobody.as_deref(), self.namespace);
         command.arg("receive").arg("--into").arg(&self.into);
         // A test that dies leaves a receiver nobody will ever come to; it ends by itself.
         for (option, value) in [("--listen", "127.0.0.1:0"), ("--initial-timeout", "120")] {
@@ -171,6 +167,7 @@ pub struct Send {
     ticket: String,
     arguments: Vec<OsString>,
     nobody: Option<PathBuf>,
+    namespace: Option<Namespace>,
 }
 
 impl Send {
@@ -178,7 +175,7 @@ impl Send {
     #[must_use]
     pub fn from(directory: &Path, ticket: &str) -> Self {
         let (directory, ticket) = (directory.to_owned(), ticket.to_owned());
-        Self { directory, ticket, arguments: Vec::new(), nobody: None }
+        Self { directory, ticket, arguments: Vec::new(), nobody: None, namespace: None }
     }
 
     /// Further arguments.
@@ -201,10 +198,17 @@ impl Send {
         self
     }
 
+    /// In the namespaces of a small disk, where accounts may have other numbers than outside.
+    #[must_use]
+    pub fn on(mut self, disk: &SmallDisk) -> Self {
+        self.namespace = Some(disk.namespace());
+        self
+    }
+
     /// Starts it.
     #[must_use]
     pub fn start(self) -> Running {
-        let mut command = self.nobody.as_deref().map_or_else(|| Command::new(tool()), nobody);
+        let mut command = program(self.nobody.as_deref(), self.namespace);
         command.arg("send").arg(&self.directory);
         if !self.arguments.iter().any(|it| it.as_encoded_bytes().starts_with(b"--to")) {
             command.args(["--to", "-"]);
@@ -304,6 +308,15 @@ pub fn root_hash(directory: &Path) -> String {
 /// Waits until at least so many bytes are allocated below a receiver's directory.
 pub fn wait_under_way(target: &Path, bytes: u64) {
     until("the transfer is under way", START, || (allocated_bytes(target) >= bytes).then_some(()));
+}
+
+/// The tool: as an ordinary user, in a namespace, or as it is.
+fn program(for_nobody: Option<&Path>, namespace: Option<Namespace>) -> Command {
+    match (for_nobody, namespace) {
+        (Some(tool), _) => nobody(tool),
+        (None, Some(namespace)) => namespace.command(&tool()),
+        (None, None) => Command::new(tool()),
+    }
 }
 
 fn summary_path(directory: &Path, role: &str) -> PathBuf {

@@ -42,7 +42,8 @@ fn a_disk_that_fills_up_in_the_middle_ends_both_sides_with_the_reason() {
     fs::create_dir(&target).unwrap();
 
     let receiving = Receive::into(&disk.inside().join("target")).on(&disk).start();
-    let sending = Send::from(&source, &receiving.ticket).slowly(SLOW_MIB_PER_SECOND).start();
+    let sending =
+        Send::from(&source, &receiving.ticket).on(&disk).slowly(SLOW_MIB_PER_SECOND).start();
     wait_under_way(&target, 4 << 20);
     disk.fill_up();
     let sender = sending.wait(NOTICE);
@@ -56,7 +57,7 @@ fn a_disk_that_fills_up_in_the_middle_ends_both_sides_with_the_reason() {
     // With room again, the next attempt needs no cleaning.
     fs::remove_file(disk.outside().join("filler")).unwrap();
     let receiving = Receive::into(&disk.inside().join("target")).on(&disk).start();
-    Send::from(&source, &receiving.ticket).run(TRANSFER).assert_success();
+    Send::from(&source, &receiving.ticket).on(&disk).run(TRANSFER).assert_success();
     receiving.wait(TRANSFER).assert_success();
     Listing::of(&source).assert_eq(&Listing::of(&target), "after the second attempt");
 }
