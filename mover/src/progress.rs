@@ -20,6 +20,8 @@ pub enum Phase {
     Commit = 5,
     /// Finished.
     Done = 6,
+    /// The joiner removes what was there before.
+    Prepare = 7,
 }
 
 impl Phase {
@@ -34,6 +36,7 @@ impl Phase {
             Self::Sync => "sync",
             Self::Commit => "commit",
             Self::Done => "done",
+            Self::Prepare => "prepare",
         }
     }
 
@@ -45,6 +48,7 @@ impl Phase {
             3 => Self::Drain,
             4 => Self::Sync,
             5 => Self::Commit,
+            7 => Self::Prepare,
             _ => Self::Done,
         }
     }

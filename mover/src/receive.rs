@@ -216,6 +216,7 @@ impl Joiner<'_> {
         self.progress.set_totals(declaration.files_estimate, declaration.bytes_estimate);
 
         // 2. From here on the old content is no more. (receive, verify, write: the pipeline)
+        self.progress.enter(Phase::Prepare);
         for staging in &self.stagings {
             staging.prepare()?;
         }
@@ -237,10 +238,9 @@ impl Joiner<'_> {
         drop(pipeline);
 
         // 4. Tell the donor; whether it hears does not matter any more.
-        self.control.order(Order::Committed(finish.root_hash))?;
-        match self.control.news() {
-            Ok(_) => {}
-            Err(error) => tracing::debug!("the donor left after the commit: {error}"),
+        let told = self.control.order(Order::Committed(finish.root_hash));
+        if let Err(error) = told.and_then(|()| self.control.news()) {
+            tracing::debug!("the donor left after the commit: {error}");
         }
         Ok(Received::Full { position: finish.position, summary: Box::new(summary) })
     }
@@ -263,8 +263,9 @@ impl Joiner<'_> {
     }
 
     fn finish(&self, pipeline: &Pipeline, finish: &Finish) -> Result<()> {
-        self.progress.enter(Phase::Sync);
+        // Everything was acknowledged before the donor said so: this is short, or the watchdog's.
         pipeline.wait_closed(self.cancel)?;
+        self.progress.enter(Phase::Sync);
         let ours = pipeline.catalog.root_hash()?;
         if ours != finish.root_hash {
             return Err(Error::new(
@@ -280,6 +281,7 @@ impl Joiner<'_> {
         let durable = sync_all(&self.stagings)?;
         self.cancel.check()?;
         self.progress.enter(Phase::Commit);
+        self.control.settle();
         commit(&self.stagings, durable)?;
         Ok(())
     }

@@ -177,14 +177,17 @@ impl Donor<'_> {
         // 2. Stop the server.
         self.progress.enter(Phase::Freeze);
         let freezing = Instant::now();
-        self.control.set_deadline(Some(freezing + self.options.freeze_timeout));
+        if freeze.is_felt() {
+            self.control.set_deadline(Some(freezing + self.options.freeze_timeout));
+        }
+        let settle = if freeze.is_felt() { SETTLE_FROZEN } else { SETTLE_FREE };
         let mut lock = Lock::freeze(freeze, self.cancel)?;
         times.freeze = seconds(freezing.elapsed());
 
         // 3. Copy until a walk finds nothing new and the joiner holds every chunk.
         self.progress.enter(Phase::Copy);
         let copying = Instant::now();
-        let mut pipeline = Pipeline::start(self, transfer, peer, lanes)?;
+        let mut pipeline = Pipeline::start(self, (transfer, peer, lanes), settle)?;
         let passes = self.copy(&pipeline)?;
         times.copy = seconds(copying.elapsed());
 
@@ -354,6 +357,17 @@ fn survey(roots: &[SourceRoot], cancel: &Cancel) -> Result<(u64, u64)> {
 fn out_of_order() -> Error {
     Error::bug("the conversation's news came in an impossible order")
 }
+
+/// How long ago the last change of a file must be before it is read, so that a later change is
+/// seen in its timestamps; see `read`.
+///
+/// Why: kernel timestamps advance with the timer tick, at most 10 ms (`CONFIG_HZ=100`). A server
+/// that was told to stand still has no writes under way any more.
+const SETTLE_FROZEN: Duration = Duration::from_millis(20);
+
+/// The same where nobody was told to stand still: a write sets the time when it begins, and may be
+/// under way for as long as a slow disk takes (contract, section 7.3: 1 to 2 s).
+const SETTLE_FREE: Duration = Duration::from_secs(1);
 
 /// Entries that are declared together. Why: one frame.
 const BATCH: usize = ENTRIES_PER_FRAME_MAX;

@@ -35,8 +35,10 @@ impl Watchdog {
     /// E18 after too long a standstill.
     pub(crate) fn look(&mut self, own: &Progress) -> Result<()> {
         let now = (own.bytes_done(), own.files_done(), own.wire_bytes(), own.phase() as u64);
-        // Waiting for a server's lock has its own deadline; a disk that syncs gives no signs.
-        let patient = |phase| matches!(phase, Phase::Freeze | Phase::Sync | Phase::Commit);
+        // Waiting for a server's lock has its own deadline; a disk that syncs or removes files gives
+        // no signs.
+        let patient =
+            |phase| matches!(phase, Phase::Freeze | Phase::Prepare | Phase::Sync | Phase::Commit);
         if now != self.last || patient(own.phase()) || patient(self.peer.2) {
             self.last = now;
             self.moved = Instant::now();

@@ -90,8 +90,8 @@ pub const HAVE_CHUNKS_PER_FRAME_MAX: usize = 1024;
 
 /// Most entries of one transfer, gone ones included.
 ///
-/// Unit: entries. Why: the joiner keeps a few dozen bytes for each. Reached: the transfer fails.
-pub const FILES_MAX: u64 = 50_000_000;
+/// Unit: entries. Why: each end keeps some hundred bytes for each. Reached: the transfer fails.
+pub const FILES_MAX: u64 = 10_000_000;
 
 /// Largest file.
 ///

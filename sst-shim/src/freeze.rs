@@ -128,10 +128,9 @@ impl Freeze for ServerFreeze {
             cancel.sleep(self.settle)?;
             Ok(position)
         });
-        // Without a lock there is nothing to undo: the server unlocks when this process ends.
-        let position = frozen.inspect_err(|_| {
-            self.clock.stop();
-        })?;
+        // On an error the clock runs on: the server may still come to hold its lock, and unlocks
+        // only when this process ends.
+        let position = frozen?;
         let waited = self.clock.elapsed().unwrap_or_default();
         tracing::info!("writes are stopped at {position} after {:.2} s", waited.as_secs_f64());
         Ok(Frozen { position: position.as_str().as_bytes().to_vec() })

@@ -10,6 +10,7 @@ use fastsst_proto::types::chunk_count;
 use fastsst_proto::{
     ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileTree, Generation, RootHash, TreeError,
 };
+use flume::Sender;
 use tokio::sync::watch;
 
 use crate::error::{Code, Error, Result};
@@ -50,6 +51,10 @@ struct State {
     hash: Option<FileHash>,
     /// Chunks that are not written yet.
     unwritten: u64,
+    /// Verified chunks on their way to the disk, and the lanes that brought them once more.
+    in_flight: HashMap<ChunkIndex, Vec<Sender<ChunkRef>>>,
+    /// The file no longer counts as open: it is closed, was declared again, or is gone.
+    settled: bool,
 }
 
 /// What a verified chunk is to its file.
@@ -57,8 +62,10 @@ struct State {
 pub(super) enum Novelty {
     /// It must be written.
     New,
-    /// It was verified before (its lane died between writing and acknowledging).
-    Known,
+    /// It is on its way to the disk already; it is acknowledged when it is there.
+    InFlight,
+    /// It is written already (its lane died before it could be acknowledged).
+    Written,
 }
 
 impl Catalog {
@@ -79,8 +86,8 @@ impl Catalog {
             let id = entry.id;
             let item = Arc::new(self.create(entry)?);
             let old = self.write().insert(id, Arc::clone(&item));
-            if old.is_some_and(|old| old.is_open_file()) {
-                self.open.fetch_sub(1, Ordering::AcqRel);
+            if let Some(old) = old {
+                self.closed(&old);
             }
             if item.entry.kind == EntryKind::File {
                 self.open.fetch_add(1, Ordering::AcqRel);
@@ -102,6 +109,8 @@ impl Catalog {
             tree: Some(FileTree::new(entry.size)),
             hash: None,
             unwritten: chunk_count(entry.size),
+            in_flight: HashMap::new(),
+            settled: entry.kind != EntryKind::File,
         };
         if entry.size == 0 {
             state.hash = state.tree.take().and_then(FileTree::finish);
@@ -118,9 +127,7 @@ impl Catalog {
             let item = self.write().remove(id).ok_or_else(|| {
                 Error::new(Code::Protocol, format!("entry {} was never declared", id.0))
             })?;
-            if item.is_open_file() {
-                self.open.fetch_sub(1, Ordering::AcqRel);
-            }
+            self.closed(&item);
             if let Some(staging) = self.stagings.get(usize::from(item.entry.root.0)) {
                 staging.remove(&item.entry)?;
             }
@@ -153,9 +160,11 @@ impl Catalog {
         items.get(&id).filter(|item| item.entry.generation >= generation).cloned()
     }
 
-    /// A file has been written completely and closed.
-    pub(super) fn closed(&self) {
-        self.open.fetch_sub(1, Ordering::AcqRel);
+    /// A file has been written completely and closed, or does not matter any more; counts once.
+    pub(super) fn closed(&self, item: &Item) {
+        if !std::mem::replace(&mut item.lock().settled, true) {
+            self.open.fetch_sub(1, Ordering::AcqRel);
+        }
     }
 
     /// Files that are not written completely and closed.
@@ -208,12 +217,21 @@ impl Item {
     ///
     /// # Errors
     /// E16: the file has no such chunk.
-    pub(super) fn verified(&self, chunk: ChunkIndex, hash: ChunkHash) -> Result<Novelty> {
+    pub(super) fn verified(
+        &self,
+        chunk: ChunkIndex,
+        hash: ChunkHash,
+        acks: &Sender<ChunkRef>,
+    ) -> Result<Novelty> {
         let mut state = self.lock();
-        let Some(tree) = &mut state.tree else { return Ok(Novelty::Known) };
+        if let Some(waiting) = state.in_flight.get_mut(&chunk) {
+            waiting.push(acks.clone());
+            return Ok(Novelty::InFlight);
+        }
+        let Some(tree) = &mut state.tree else { return Ok(Novelty::Written) };
         match tree.insert(chunk, hash) {
             Ok(()) => {}
-            Err(TreeError::Duplicate) => return Ok(Novelty::Known),
+            Err(TreeError::Duplicate) => return Ok(Novelty::Written),
             Err(error @ TreeError::OutOfRange) => {
                 let what = format!("chunk {} of {}", chunk.0, self.entry.path);
                 return Err(Error::new(Code::Protocol, what).because(error));
@@ -222,22 +240,20 @@ impl Item {
         if tree.missing() == 0 {
             state.hash = state.tree.take().and_then(FileTree::finish);
         }
+        state.in_flight.insert(chunk, Vec::new());
         Ok(Novelty::New)
     }
 
-    /// A new chunk has been written; true when it was the last one.
-    pub(super) fn written(&self) -> bool {
+    /// A new chunk has been written: whether it was the last one, and who else waits for it.
+    pub(super) fn written(&self, chunk: ChunkIndex) -> (bool, Vec<Sender<ChunkRef>>) {
         let mut state = self.lock();
         state.unwritten = state.unwritten.saturating_sub(1);
-        state.unwritten == 0
+        let waiting = state.in_flight.remove(&chunk).unwrap_or_default();
+        (state.unwritten == 0, waiting)
     }
 
     fn hash(&self) -> Option<FileHash> {
         self.lock().hash
-    }
-
-    fn is_open_file(&self) -> bool {
-        self.entry.kind == EntryKind::File && self.lock().unwritten > 0
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -1,20 +1,22 @@
 //! The joiner's control thread: who may come in, the conversation, lanes, heartbeats.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fastsst_proto::frame::{Accept, Declaration, Finish, Frame, Refusal};
 use fastsst_proto::joiner::{JoinerEvent, JoinerSession};
 use fastsst_proto::lane::{Accepted, joiner_check_hello, joiner_welcome};
-use fastsst_proto::limits::HANDSHAKE_MS;
+use fastsst_proto::limits::{HANDSHAKE_MS, LANES_MAX};
+use fastsst_proto::manifest::Entry;
 use fastsst_proto::secret::Secret;
 use fastsst_proto::{
     Exporter, FileId, Generation, LaneId, ProtocolError, RootHash, Scope, TransferId,
 };
-use flume::{Receiver, Sender};
+use flume::{Receiver, Sender, TrySendError};
 
-use super::catalog::{Catalog, Item};
 use super::lane::Lanes;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -49,16 +51,48 @@ pub(super) enum Order {
     Refuse(Refusal),
     /// These files survive power loss.
     Durable(Vec<(FileId, Generation)>),
+    /// Everything up to the donor's `Finish` has been declared.
+    AllDeclared(Finish),
     /// The new tree is in its place.
     Committed(RootHash),
+}
+
+/// What changes the catalog, in the donor's order; done by a thread of its own, because creating
+/// files may wait for the disk and the conversation must not.
+#[derive(Debug)]
+pub(super) enum Change {
+    Entries(Vec<Entry>),
+    Gone(Vec<FileId>),
+    Finish(Finish),
 }
 
 /// Where the conversation's findings go.
 #[derive(Debug)]
 pub(super) struct Feed {
-    pub(super) catalog: Arc<Catalog>,
     pub(super) lanes: Arc<Lanes>,
-    pub(super) complete: Sender<Arc<Item>>,
+    pub(super) changes: Sender<Change>,
+    /// Changes the thread has no room for yet. No bound of its own: the catalog keeps all of it
+    /// in the end, and what it may hold is bounded by the protocol.
+    pub(super) backlog: VecDeque<Change>,
+}
+
+impl Feed {
+    /// Gives the declaring thread what it has room for.
+    fn pass_on(&mut self) -> Result<()> {
+        while let Some(change) = self.backlog.pop_front() {
+            match self.changes.try_send(change) {
+                Ok(()) => {}
+                Err(TrySendError::Full(change)) => {
+                    self.backlog.push_front(change);
+                    break;
+                }
+                Err(TrySendError::Disconnected(_)) => {
+                    return Err(Error::bug("the declaring thread left"));
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 /// What the main thread learns.
@@ -74,6 +108,7 @@ pub(super) enum News {
 pub(super) struct Control {
     pub(super) orders: Sender<Order>,
     news: Receiver<News>,
+    settled: Arc<AtomicBool>,
     cancel: Cancel,
     thread: JoinHandle<()>,
 }
@@ -94,6 +129,7 @@ impl Control {
         progress: &Arc<Progress>,
         cancel: &Cancel,
     ) -> Result<Self> {
+        let settled = Arc::new(AtomicBool::new(false));
         let (orders, orders_rx) = flume::bounded(ORDERS);
         let (news_tx, news) = flume::bounded(4);
         let loop_ = Loop {
@@ -103,10 +139,16 @@ impl Control {
             orders: orders_rx,
             news: news_tx,
             progress: Arc::clone(progress),
+            settled: Arc::clone(&settled),
             cancel: cancel.clone(),
         };
         let thread = spawn("fastsst-control", cancel, move || loop_.run(listener))?;
-        Ok(Self { orders, news, cancel: cancel.clone(), thread })
+        Ok(Self { orders, news, settled, cancel: cancel.clone(), thread })
+    }
+
+    /// From here on the transfer succeeds whatever becomes of the donor.
+    pub(super) fn settle(&self) {
+        self.settled.store(true, Ordering::Release);
     }
 
     /// Gives an order; fails with the reason when the conversation is over.
@@ -150,15 +192,26 @@ struct Loop {
     orders: Receiver<Order>,
     news: Sender<News>,
     progress: Arc<Progress>,
+    /// The commit has begun: what happens to the conversation does not matter any more.
+    settled: Arc<AtomicBool>,
     cancel: Cancel,
 }
 
 impl Loop {
     fn run(self, listener: Listener) -> Result<()> {
-        // The reason must be known before the news end, which is what the main thread waits for.
-        self.talk(listener).inspect_err(|error| {
-            self.cancel.cancel(Error::new(error.code(), error.words()));
-        })
+        match self.talk(listener) {
+            Err(error) if self.settled.load(Ordering::Acquire) => {
+                tracing::info!("the donor left while the new tree was put in place: {error}");
+                Ok(())
+            }
+            // The reason must be known before the news end, which is what the main thread waits
+            // for.
+            Err(error) => {
+                self.cancel.cancel(Error::new(error.code(), error.words()));
+                Err(error)
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     fn talk(&self, listener: Listener) -> Result<()> {
@@ -247,6 +300,9 @@ impl Loop {
         let mut watchdog = Watchdog::new(self.options.idle_timeout);
         let (mut feed, mut committed): (Option<Feed>, Option<Instant>) = (None, None);
         loop {
+            if let Some(feed) = &mut feed {
+                feed.pass_on()?;
+            }
             tokio::select! {
                 event = talk.event(&self.progress) => {
                     let event = match event {
@@ -257,7 +313,7 @@ impl Loop {
                         }
                         event => event?,
                     };
-                    if self.take_event(talk, acceptor, &mut watchdog, (event, &feed))? {
+                    if self.take_event(talk, acceptor, &mut watchdog, (event, &mut feed))? {
                         return Ok(());
                     }
                 }
@@ -286,26 +342,23 @@ impl Loop {
         talk: &mut Talk<JoinerSession>,
         acceptor: &Acceptor,
         watchdog: &mut Watchdog,
-        (event, feed): (JoinerEvent, &Option<Feed>),
+        (event, feed): (JoinerEvent, &mut Option<Feed>),
     ) -> Result<bool> {
-        let receiving = || feed.as_ref().ok_or_else(|| Error::bug("entries before Accept"));
+        let receiving = feed.as_mut().ok_or_else(|| Error::bug("entries before Accept"));
         match event {
             JoinerEvent::Authenticated(_) => {}
             JoinerEvent::Declared(declaration) => self.tell(News::Declared(declaration))?,
             JoinerEvent::LaneOffered { lane, source_port } => {
-                let own = self.open_lane(acceptor, talk.link(), (lane, source_port), receiving()?);
+                let own = self.open_lane(acceptor, talk.link(), (lane, source_port), receiving?);
                 let ready = talk.session.lane_ready(lane, own);
                 ready.map_err(|error| protocol_error(talk.link().peer(), error))?;
             }
             JoinerEvent::Entries(entries) => {
-                for item in receiving()?.catalog.declare(entries)? {
-                    // Room for these is made by a thread that never waits for this one.
-                    receiving()?.complete.send(item).map_err(|_closed| self.cancel.reason())?;
-                }
+                receiving?.backlog.push_back(Change::Entries(entries));
             }
-            JoinerEvent::Gone(files) => receiving()?.catalog.gone(&files)?,
+            JoinerEvent::Gone(files) => receiving?.backlog.push_back(Change::Gone(files)),
             JoinerEvent::ManifestEnd { entries, bytes } => self.progress.set_totals(entries, bytes),
-            JoinerEvent::Finish(finish) => self.tell(News::Finish(finish))?,
+            JoinerEvent::Finish(finish) => receiving?.backlog.push_back(Change::Finish(finish)),
             JoinerEvent::Bye => {
                 self.tell(News::Bye)?;
                 return Ok(true);
@@ -335,6 +388,10 @@ impl Loop {
                 Ok(())
             }
             Order::Durable(files) => session.durable(files),
+            Order::AllDeclared(finish) => {
+                self.tell(News::Finish(finish))?;
+                Ok(())
+            }
             Order::Committed(root_hash) => {
                 *committed = Some(Instant::now());
                 session.committed(root_hash)
@@ -351,7 +408,9 @@ impl Loop {
         (lane, source_port): (LaneId, u16),
         feed: &Feed,
     ) -> bool {
-        if source_port == 0 {
+        // A donor may offer a lane again and again; each waits for its handshake on a thread.
+        let crowded = Arc::strong_count(&feed.lanes) > 2 * usize::from(LANES_MAX);
+        if source_port == 0 || crowded {
             return false;
         }
         let socket = match acceptor.lane_socket(link, source_port) {

@@ -1,5 +1,6 @@
 //! The joiner's stages and threads.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use super::catalog::Catalog;
 use super::control::Feed;
 use super::lane::{Arrived, Lanes};
 use super::verify::{VerifyWorker, WriteTag};
-use super::write::{CloseWorker, StoreWorker, WriteWorker};
+use super::write::{CloseWorker, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
 use crate::cancel::Cancel;
 use crate::disk::IoEngine;
@@ -101,7 +102,16 @@ impl Pipeline {
             progress: Arc::clone(joiner.progress),
             cancel: cancel.clone(),
         });
-        let feed = Feed { catalog: Arc::clone(&catalog), lanes, complete: complete_tx };
+        let (changes, changes_rx) = flume::bounded(BETWEEN_STAGES);
+        let declare = DeclareWorker {
+            changes: changes_rx,
+            catalog: Arc::clone(&catalog),
+            complete: complete_tx,
+            orders: joiner.control.orders.clone(),
+            cancel: cancel.clone(),
+        };
+        spawn("fastsst-declare", cancel, || declare.run())?;
+        let feed = Feed { lanes, changes, backlog: VecDeque::new() };
         let pools = [network, plain];
         Ok((Self { catalog, pools, io, zero_bytes, sampler }, feed))
     }

@@ -114,11 +114,12 @@ impl VerifyWorker {
         Ok(())
     }
 
-    /// Passes on the chunks that are new; the others are acknowledged and forgotten.
+    /// Passes on the chunks that are new; the others are acknowledged once they are written.
     fn novelty(&self, header: &ChunkHeader, tag: WriteTag) -> Result<Option<WriteTag>> {
-        match tag.item.verified(header.at.chunk, header.hash)? {
+        match tag.item.verified(header.at.chunk, header.hash, &tag.acks)? {
             Novelty::New => Ok(Some(tag)),
-            Novelty::Known => {
+            Novelty::InFlight => Ok(None),
+            Novelty::Written => {
                 self.tell(Stored::Again(tag))?;
                 Ok(None)
             }

@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use fastsst_proto::{FileId, Generation};
+use fastsst_proto::{ChunkRef, FileId, Generation};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
-use super::control::Order;
+use super::control::{Change, Order};
 use super::verify::WriteTag;
 use crate::cancel::Cancel;
 use crate::disk::IoDone;
@@ -69,17 +69,59 @@ impl StoreWorker {
             let (chunk, complete) = match &stored {
                 Stored::New(chunk) => {
                     self.progress.add_bytes(u64::from(chunk.plain_len));
-                    (chunk, chunk.item.written())
+                    let (complete, waiting) = chunk.item.written(chunk.at.chunk);
+                    for acks in waiting {
+                        self.acknowledge(chunk, &acks);
+                    }
+                    (chunk, complete)
                 }
                 Stored::Again(chunk) => (chunk, false),
             };
-            // The lane may have died; the donor then sends the chunk again and is told again.
-            if chunk.acks.try_send(chunk.at).is_err() {
-                tracing::debug!("no lane to acknowledge a chunk of {}", chunk.item.entry.path);
-            }
+            self.acknowledge(chunk, &chunk.acks);
             if complete {
                 let item = Arc::clone(&chunk.item);
                 self.complete.send(item).map_err(|_closed| self.cancel.reason())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The lane may have died; the donor then sends the chunk again and is told again.
+    fn acknowledge(&self, chunk: &WriteTag, acks: &Sender<ChunkRef>) {
+        if acks.try_send(chunk.at).is_err() {
+            tracing::debug!("no lane to acknowledge a chunk of {}", chunk.item.entry.path);
+        }
+    }
+}
+
+/// Declares what the donor said, in its order.
+#[derive(Debug)]
+pub(super) struct DeclareWorker {
+    pub(super) changes: Receiver<Change>,
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) complete: Sender<Arc<Item>>,
+    pub(super) orders: Sender<Order>,
+    pub(super) cancel: Cancel,
+}
+
+impl DeclareWorker {
+    /// Works until the conversation is over.
+    ///
+    /// # Errors
+    /// The target cannot be written, or the donor makes no sense.
+    pub(super) fn run(self) -> Result<()> {
+        while let Ok(change) = self.changes.recv() {
+            match change {
+                Change::Entries(entries) => {
+                    for item in self.catalog.declare(entries)? {
+                        self.complete.send(item).map_err(|_closed| self.cancel.reason())?;
+                    }
+                }
+                Change::Gone(files) => self.catalog.gone(&files)?,
+                Change::Finish(finish) => {
+                    let order = Order::AllDeclared(finish);
+                    self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
+                }
             }
         }
         Ok(())
@@ -114,7 +156,7 @@ impl CloseWorker {
                 let order = Order::Durable(vec![file]);
                 self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
             }
-            self.catalog.closed();
+            self.catalog.closed(&item);
         }
         Ok(())
     }

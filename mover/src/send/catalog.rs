@@ -129,6 +129,8 @@ impl Catalog {
             }
         }
         let items = &self.items;
+        // An inode may be used again by another file.
+        self.links.retain(|_, first| items.get(usize_of(first.0)).is_some_and(|item| !item.gone));
         // An entry that comes back after it was gone is a new one.
         self.sorted = (0..u32_of(items.len()))
             .filter(|index| items.get(usize_of(*index)).is_some_and(|item| !item.gone))

@@ -1,5 +1,6 @@
 //! The donor's control thread: the conversation, heartbeats, deadlines.
 
+use std::cell::Cell;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -81,6 +82,7 @@ impl Control {
             ready: Arc::clone(&ready),
             deadline: Arc::clone(&deadline),
             progress: Arc::clone(progress),
+            finished: Cell::new(false),
             cancel: cancel.clone(),
         };
         let thread = crate::runtime::spawn("fastsst-control", cancel, move || loop_.run())?;
@@ -125,6 +127,8 @@ struct Loop {
     ready: Arc<Vec<(Sender<()>, Receiver<()>)>>,
     deadline: Arc<Mutex<Option<Instant>>>,
     progress: Arc<Progress>,
+    /// Everything has been said; lanes have nothing more to do.
+    finished: Cell<bool>,
     cancel: Cancel,
 }
 
@@ -236,11 +240,16 @@ impl Loop {
         let session = &mut talk.session;
         let done = match order {
             Order::Declare(declaration) => session.declare(declaration),
+            // A lane that died after its last chunk is not needed any more.
+            Order::OfferLane { .. } if self.finished.get() => Ok(()),
             Order::OfferLane { lane, source_port } => session.offer_lane(lane, source_port),
             Order::Entries(entries) => session.entries(entries),
             Order::Gone(files) => session.gone(files),
             Order::ManifestEnd { entries, bytes } => session.manifest_end(entries, bytes),
-            Order::Finish(finish) => session.finish(finish),
+            Order::Finish(finish) => {
+                self.finished.set(true);
+                session.finish(finish)
+            }
             Order::Bye => session.bye(),
         };
         done.map_err(|error| protocol_error(talk.link().peer(), error))

@@ -2,8 +2,8 @@
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use crate::progress::Progress;
 use crate::runtime::block_on;
 use crate::talk::protocol_error;
 
-/// A lane that cannot be brought back for this long ends the transfer.
+/// When no lane has been alive for this long the transfer ends; one alone may stay away.
 const RECONNECT: Duration = Duration::from_secs(30);
 
 /// First and longest pause before a dead lane is tried again.
@@ -46,9 +46,17 @@ pub(super) struct Shared {
     pub(super) chunks: Receiver<Encoded>,
     pub(super) plan: Arc<Plan>,
     pub(super) progress: Arc<Progress>,
+    /// When any lane was last seen alive.
+    pub(super) alive: Mutex<Instant>,
     pub(super) replaced: AtomicU64,
     pub(super) zero_bytes: AtomicU64,
     pub(super) cancel: Cancel,
+}
+
+impl Shared {
+    fn alive(&self) -> MutexGuard<'_, Instant> {
+        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// One lane; runs on a thread of its own.
@@ -66,12 +74,11 @@ impl Lane {
     /// The lane cannot be brought back, or the joiner refuses it.
     pub(super) fn run(self) -> Result<()> {
         let mut pause = PAUSE.0;
-        let mut alive = Instant::now();
         loop {
             let ledger = RefCell::new(DonorLane::new());
             let ended = block_on(async {
                 tokio::select! {
-                    ended = self.serve(&ledger, &mut alive) => ended,
+                    ended = self.serve(&ledger) => ended,
                     () = self.shared.cancel.cancelled() => Err(self.shared.cancel.reason()),
                 }
             });
@@ -88,7 +95,7 @@ impl Lane {
                 tracing::debug!("lane {} died after its last chunk: {error}", self.id.0);
                 return Ok(());
             }
-            let hopeless = alive.elapsed() >= RECONNECT;
+            let hopeless = self.shared.alive().elapsed() >= RECONNECT;
             if hopeless || !matches!(error.code(), Code::PeerGone | Code::Unreachable | Code::Idle)
             {
                 return Err(error);
@@ -105,28 +112,24 @@ impl Lane {
         }
     }
 
-    async fn serve(&self, ledger: &RefCell<DonorLane>, alive: &mut Instant) -> Result<()> {
+    async fn serve(&self, ledger: &RefCell<DonorLane>) -> Result<()> {
         let (mut reader, mut writer) = self.connect().await?;
-        *alive = Instant::now();
+        *self.shared.alive() = Instant::now();
         let room = Notify::new();
-        let ended = {
-            let sending = self.send_chunks(&mut writer, ledger, &room);
-            let acking = self.take_acks(&mut reader, ledger, &room);
-            tokio::pin!(sending, acking);
-            tokio::select! {
-                sent = &mut sending => match sent {
-                    // Everything is written; the joiner ends its side after the last ack.
-                    Ok(()) => acking.await,
-                    Err(error) => Err(error),
-                },
-                acked = &mut acking => match acked {
-                    Ok(()) => Err(Error::new(Code::PeerGone, "the joiner ended a lane early")),
-                    Err(error) => Err(error),
-                },
-            }
-        };
-        *alive = Instant::now();
-        ended
+        let sending = self.send_chunks(&mut writer, ledger, &room);
+        let acking = self.take_acks(&mut reader, ledger, &room);
+        tokio::pin!(sending, acking);
+        tokio::select! {
+            sent = &mut sending => match sent {
+                // Everything is written; the joiner ends its side after the last ack.
+                Ok(()) => acking.await,
+                Err(error) => Err(error),
+            },
+            acked = &mut acking => match acked {
+                Ok(()) => Err(Error::new(Code::PeerGone, "the joiner ended a lane early")),
+                Err(error) => Err(error),
+            },
+        }
     }
 
     /// Announces the port, waits until the joiner listens for it, connects, proves both ends.
@@ -195,6 +198,7 @@ impl Lane {
                 .handle_ack(&chunks)
                 .map_err(|error| protocol_error(reader.peer(), error))?;
             self.shared.plan.chunks_settled(chunks.len() as u64)?;
+            *self.shared.alive() = Instant::now();
             room.notify_one();
         }
         Ok(())

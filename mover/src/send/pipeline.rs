@@ -63,9 +63,8 @@ impl Pipeline {
     /// Starts every stage; nothing flows yet.
     pub(super) fn start(
         donor: &Donor<'_>,
-        transfer: TransferId,
-        peer: std::net::SocketAddr,
-        lanes: u16,
+        (transfer, peer, lanes): (TransferId, std::net::SocketAddr, u16),
+        settle: Duration,
     ) -> Result<Self> {
         let (options, cancel) = (&donor.options, donor.cancel);
         let roots = donor.roots.iter().map(SourceRoot::open);
@@ -92,6 +91,7 @@ impl Pipeline {
             chunks: chunk_rx.clone(),
             plan: Arc::clone(&plan),
             progress: Arc::clone(donor.progress),
+            alive: Mutex::new(Instant::now()),
             replaced: AtomicU64::new(0),
             zero_bytes: AtomicU64::new(0),
             cancel: cancel.clone(),
@@ -110,7 +110,7 @@ impl Pipeline {
             threads: Vec::new(),
             pools: [pool.clone(), wire.clone()],
         };
-        pipeline.start_reader(donor, roots, engine, chunk_tx.clone())?;
+        pipeline.start_reader(donor, (roots, settle), engine, chunk_tx.clone())?;
         pipeline.start_encoders(donor, &read_rx, &chunk_tx)?;
         pipeline.start_lanes(donor, lanes)?;
         let sampler = Arc::clone(&pipeline.sampler);
@@ -121,7 +121,7 @@ impl Pipeline {
     fn start_reader(
         &mut self,
         donor: &Donor<'_>,
-        roots: Vec<Dir>,
+        (roots, settle): (Vec<Dir>, Duration),
         engine: IoEngine<ReadTag>,
         lanes: Sender<Encoded>,
     ) -> Result<()> {
@@ -136,6 +136,7 @@ impl Pipeline {
             lanes,
             throttle: Throttle::new(donor.options.rlimit),
             mode: donor.options.io.file_mode(),
+            settle,
             cancel: self.cancel.clone(),
         };
         self.threads.push(spawn("fastsst-read", &self.cancel, || reader.run())?);

@@ -42,6 +42,8 @@ pub(super) struct Reader {
     pub(super) lanes: Sender<Encoded>,
     pub(super) throttle: Throttle,
     pub(super) mode: FileMode,
+    /// A file is read when its last change is this long ago.
+    pub(super) settle: Duration,
     pub(super) cancel: Cancel,
 }
 
@@ -100,7 +102,7 @@ impl Reader {
             self.changed.insert(id);
             return Ok(None);
         };
-        if let Some(wait) = settles_in(&now) {
+        if let Some(wait) = settles_in(&now, self.settle) {
             self.cancel.sleep(wait)?;
             now = file.stat()?;
         }
@@ -143,20 +145,15 @@ impl Reader {
     }
 }
 
-/// A file changed this shortly ago may change again without a new timestamp.
-///
-/// Why: kernel timestamps advance with the timer tick, at most 10 ms (`CONFIG_HZ=100`).
-const TICK: Duration = Duration::from_millis(20);
-
 /// How long to wait until every later change of the file is seen in its timestamps, so that
 /// comparing them after reading proves that what was read is one version.
-fn settles_in(stat: &Stat) -> Option<Duration> {
+fn settles_in(stat: &Stat, settle: Duration) -> Option<Duration> {
     let seconds = u64::try_from(stat.ctime.s).ok()?;
     let changed =
         UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(stat.ctime.ns.into());
     // A time in the future (a clock that was set back) says nothing: wait once, then go on.
     let age = SystemTime::now().duration_since(changed).unwrap_or_default();
-    TICK.checked_sub(age).filter(|wait| !wait.is_zero())
+    settle.checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
 /// Which declaration of a file a tag belongs to.
@@ -172,8 +169,9 @@ mod tests {
     fn a_file_settles_one_tick_after_its_last_change() {
         let file = tempfile::tempfile().unwrap();
         let fresh = Stat::of(&file).unwrap();
-        assert!(settles_in(&fresh).is_some_and(|wait| wait <= TICK));
-        std::thread::sleep(TICK);
-        assert_eq!(settles_in(&fresh), None);
+        let settle = Duration::from_millis(50);
+        assert!(settles_in(&fresh, settle).is_some_and(|wait| wait <= settle));
+        std::thread::sleep(settle);
+        assert_eq!(settles_in(&fresh, settle), None);
     }
 }

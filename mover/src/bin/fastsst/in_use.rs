@@ -1,33 +1,33 @@
 //! Whether a database server is working on a directory.
 
-use std::fs::OpenOptions;
+use std::fs::File;
 use std::path::Path;
 
 use fastsst_mover::{Code, Error, Result};
-use rustix::fs::{FlockOperation, fcntl_lock};
-use rustix::io::Errno;
+use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 /// Files a running MariaDB or MySQL holds an fcntl lock on (InnoDB's first data file, Aria's
 /// control file).
 const LOCKED_BY_SERVERS: [&str; 2] = ["ibdata1", "aria_log_control"];
 
-/// Refuses a directory that a server has open: its files would change while they are read.
+/// Refuses a directory that a server has open: its files would change under our hands.
+///
+/// The lock is only asked about, never taken, so that a server that is starting is not disturbed.
 ///
 /// # Errors
-/// E30 naming the file.
+/// E30 naming the file and the process.
 pub(crate) fn check(dir: &Path) -> Result<()> {
     for name in LOCKED_BY_SERVERS {
         let path = dir.join(name);
-        // Read and write: a shared lock is enough, but some file systems want both for any.
-        let Ok(file) = OpenOptions::new().read(true).write(true).open(&path) else { continue };
-        // Closing the file releases the lock.
-        let locked = fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive);
-        if matches!(locked, Err(Errno::AGAIN | Errno::ACCESS)) {
+        let Ok(file) = File::open(&path) else { continue };
+        let wanted = Flock::from(FlockType::WriteLock);
+        if let Ok(Some(held)) = fcntl_getlk(&file, &wanted) {
+            let owner = held.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
             return Err(Error::new(
                 Code::SourceInUse,
                 format!(
-                    "{} is in use by a server; stop it, let the server's SST do the copy, or use \
-                     --force when you know that nothing is written",
+                    "{} is in use by a server{owner}; stop it, or let the server's own SST do the \
+                     copy",
                     path.display()
                 ),
             ));

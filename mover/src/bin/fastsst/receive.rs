@@ -16,12 +16,14 @@ use fastsst_proto::ticket::Ticket;
 
 use crate::keep::KeepNothing;
 use crate::send::{ROOT, SOFTWARE};
-use crate::{args, report, signals};
+use crate::{args, in_use, report, signals};
 
 /// Receives a directory.
 pub(crate) fn run(args: args::Receive) -> Result<()> {
     let options = args.options()?;
-    if !args.replace {
+    if args.replace {
+        in_use::check(&args.into)?;
+    } else {
         must_be_empty(&args.into)?;
     }
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
