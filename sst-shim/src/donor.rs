@@ -48,6 +48,12 @@ fn hand_over_position(session: &Session, ticket: Ticket) -> Result<Position> {
 
 fn send_snapshot(session: &Session, ticket: Ticket) -> Result<Position> {
     session.layout.refuse_tables_elsewhere()?;
+    if session.files.has_binary_logs() {
+        tracing::warn!(
+            "binary logs are not transferred: the joiner starts new ones, and an asynchronous \
+             replica cannot continue from it by the old positions"
+        );
+    }
     session.report_progress()?;
     let filter: Arc<dyn Filter> = Arc::clone(&session.files) as _;
     let datadir = session.layout.datadir.clone();

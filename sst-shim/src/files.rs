@@ -250,6 +250,11 @@ impl NodeFiles {
         Ok(())
     }
 
+    /// Whether the node writes binary logs, which are not transferred.
+    pub(crate) fn has_binary_logs(&self) -> bool {
+        self.binlog.is_some()
+    }
+
     /// Rank among what is read last.
     fn rank(&self, path: &[u8]) -> Option<u8> {
         if self.layout.system_files.iter().any(|file| file.as_bytes() == path) {

@@ -78,7 +78,7 @@ pub(super) struct Feed {
 
 impl Feed {
     /// Gives the declaring thread what it has room for.
-    fn pass_on(&mut self) -> Result<()> {
+    fn pass_on(&mut self, cancel: &Cancel) -> Result<()> {
         while let Some(change) = self.backlog.pop_front() {
             match self.changes.try_send(change) {
                 Ok(()) => {}
@@ -86,9 +86,7 @@ impl Feed {
                     self.backlog.push_front(change);
                     break;
                 }
-                Err(TrySendError::Disconnected(_)) => {
-                    return Err(Error::bug("the declaring thread left"));
-                }
+                Err(TrySendError::Disconnected(_)) => return Err(cancel.reason()),
             }
         }
         Ok(())
@@ -301,7 +299,7 @@ impl Loop {
         let (mut feed, mut committed): (Option<Feed>, Option<Instant>) = (None, None);
         loop {
             if let Some(feed) = &mut feed {
-                feed.pass_on()?;
+                feed.pass_on(&self.cancel)?;
             }
             tokio::select! {
                 event = talk.event(&self.progress) => {

@@ -345,6 +345,24 @@ fn a_sender_that_never_sends_its_last_chunk_is_given_up() {
     assert_empty(&target);
 }
 
+#[test]
+fn a_sender_that_says_it_is_done_without_its_last_chunk_is_given_up() {
+    let place = Sandbox::new();
+    let target = place.dir("target");
+    let receiving = Receive::into(&target).args(["--idle-timeout", "3"]).start();
+    let refusal = as_donor(&receiving.ticket, async |mut donor| {
+        donor.begin().await;
+        donor.entries(vec![file(1, "file", 5)]).await;
+        donor.talk.say(&Frame::ManifestEnd { entries: 1, bytes: 5 }).await;
+        let (root_hash, position) = (RootHash([7; 32]), Vec::new());
+        donor.talk.say(&Frame::Finish(Finish { root_hash, position, entries: 1, bytes: 5 })).await;
+        donor.talk.hear_why().await
+    });
+    assert_eq!(refusal.code, 18, "{refusal}");
+    receiving.wait(NOTICE).assert_failed("E18", 110);
+    assert_empty(&target);
+}
+
 /// Lets a sender do something that must end the transfer with one of these errors, of which it is
 /// told; nothing outside of the target is touched, and in it nothing appears.
 fn hostile(expected: &[(&str, i32)], act: impl AsyncFnOnce(&mut Donor, &Path)) {

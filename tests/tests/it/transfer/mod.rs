@@ -3,6 +3,7 @@
 
 mod changing;
 mod death;
+mod freezing;
 mod io_ways;
 mod malice;
 mod places;

@@ -38,6 +38,26 @@ fn a_hundred_thousand_small_files_arrive_in_little_memory() {
     done.receiver.assert_small();
 }
 
+/// More empty files at once than may wait to be closed, and files that are synced while they come.
+#[test]
+fn many_empty_files_among_large_ones_do_not_stop_the_joiner() {
+    let place = Sandbox::new();
+    let (source, target) = (place.dir("source"), place.dir("target"));
+    for outer in 0..20_u32 {
+        let directory = source.join(outer.to_string());
+        fs::create_dir(&directory).unwrap();
+        for inner in 0..1000_u32 {
+            let file = File::create(directory.join(inner.to_string())).unwrap();
+            if inner % 20 == 0 {
+                file.set_len(2 << 20).unwrap();
+            }
+        }
+    }
+    let done = Transfer::new(&source, &target).run();
+    assert_eq!(done.received["files"], 20_000, "{:#}", done.received);
+    assert_same_tree(&source, &target, &done);
+}
+
 #[test]
 fn a_sparse_file_of_4_gib_keeps_its_holes() {
     const GIB: u64 = 1 << 30;
