@@ -26,6 +26,7 @@ pub mod disk;
 pub mod net;
 pub mod pool;
 
+mod bottleneck;
 mod compress;
 mod runtime;
 mod talk;

@@ -2,8 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flume::Receiver;
 
@@ -13,6 +12,7 @@ use super::lane::{Arrived, Lanes};
 use super::verify::{VerifyWorker, WriteTag};
 use super::write::{CloseWorker, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
+use crate::bottleneck::{Bottleneck, Queues};
 use crate::cancel::Cancel;
 use crate::disk::IoEngine;
 use crate::error::{Error, Result};
@@ -29,9 +29,6 @@ const COMPLETE: usize = 8192;
 /// Threads that close files: each waits for the disk most of the time.
 const CLOSERS: usize = 4;
 
-/// How often queues are looked at, to say what limited the transfer.
-const SAMPLE: Duration = Duration::from_millis(50);
-
 /// All stages of one reception; its threads end when it and the lanes are gone.
 #[derive(Debug)]
 pub(super) struct Pipeline {
@@ -39,7 +36,7 @@ pub(super) struct Pipeline {
     pools: [Pool; 2],
     io: String,
     zero_bytes: Arc<AtomicU64>,
-    sampler: Arc<Sampler>,
+    bottleneck: Arc<Bottleneck>,
 }
 
 impl Pipeline {
@@ -58,7 +55,7 @@ impl Pipeline {
         let (stored_tx, stored_rx) = flume::bounded(BETWEEN_STAGES);
         let (complete_tx, complete_rx) = flume::bounded(COMPLETE);
         let zero_bytes = Arc::new(AtomicU64::new(0));
-        let sampler = Arc::new(Sampler::new(arrived_rx.clone(), Arc::clone(&engine)));
+        let watched = (arrived_rx.clone(), Arc::clone(&engine));
         for number in 0..crate::send::worker_count() {
             let worker = VerifyWorker {
                 arrived: arrived_rx.clone(),
@@ -90,8 +87,7 @@ impl Pipeline {
             };
             spawn(&format!("fastsst-close-{number}"), cancel, || closer.run())?;
         }
-        let watched = Arc::clone(&sampler);
-        spawn("fastsst-sample", cancel, move || watched.run())?;
+        let bottleneck = watch(watched, cancel)?;
         let lanes = Arc::new(Lanes {
             token: joiner.secrets.token.clone(),
             transfer: joiner.secrets.transfer,
@@ -113,7 +109,7 @@ impl Pipeline {
         spawn("fastsst-declare", cancel, || declare.run())?;
         let feed = Feed { lanes, changes, backlog: VecDeque::new() };
         let pools = [network, plain];
-        Ok((Self { catalog, pools, io, zero_bytes, sampler }, feed))
+        Ok((Self { catalog, pools, io, zero_bytes, bottleneck }, feed))
     }
 
     /// Waits until every declared file is written and closed.
@@ -139,7 +135,7 @@ impl Pipeline {
 
     /// Which stage the others waited for most.
     pub(super) fn limited_by(&self) -> String {
-        self.sampler.verdict()
+        self.bottleneck.verdict()
     }
 }
 
@@ -149,49 +145,24 @@ impl Drop for Pipeline {
         for pool in &self.pools {
             pool.close();
         }
-        self.sampler.stop.store(true, Ordering::Relaxed);
+        self.bottleneck.stop();
     }
+}
+
+fn watch(
+    (arrived, engine): (Receiver<Arrived>, Arc<IoEngine<WriteTag>>),
+    cancel: &Cancel,
+) -> Result<Arc<Bottleneck>> {
+    let bottleneck = Arc::new(Bottleneck::new(["network", "cpu", "disk-write"]));
+    let queues = move || Queues {
+        second: arrived.len() * 2 >= BETWEEN_STAGES,
+        third: engine.queued() * 2 >= BETWEEN_STAGES,
+    };
+    let watching = Arc::clone(&bottleneck);
+    spawn("fastsst-sample", cancel, move || watching.watch(queues))?;
+    Ok(bottleneck)
 }
 
 fn decompressor() -> Result<zstd::bulk::Decompressor<'static>> {
     zstd::bulk::Decompressor::new().map_err(|error| Error::bug("zstd cannot start").because(error))
-}
-
-/// Looks at the queues now and then, to say which stage the others waited for.
-#[derive(Debug)]
-struct Sampler {
-    arrived: Receiver<Arrived>,
-    engine: Arc<IoEngine<WriteTag>>,
-    stop: AtomicBool,
-    /// Samples in which the network, the processor, the disk were what the others waited for.
-    seen: [AtomicU64; 3],
-}
-
-impl Sampler {
-    fn new(arrived: Receiver<Arrived>, engine: Arc<IoEngine<WriteTag>>) -> Self {
-        Self { arrived, engine, stop: AtomicBool::new(false), seen: Default::default() }
-    }
-
-    fn run(&self) -> Result<()> {
-        while !self.stop.load(Ordering::Relaxed) {
-            std::thread::sleep(SAMPLE);
-            let is_full = |len: usize| len * 2 >= BETWEEN_STAGES;
-            let stage = match (is_full(self.engine.queued()), is_full(self.arrived.len())) {
-                (true, _) => 2,
-                (false, true) => 1,
-                (false, false) => 0,
-            };
-            if let Some(count) = self.seen.get(stage) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    fn verdict(&self) -> String {
-        let names = ["network", "cpu", "disk-write"];
-        let most =
-            names.iter().zip(&self.seen).max_by_key(|(_, seen)| seen.load(Ordering::Relaxed));
-        most.map_or("", |(name, _)| name).to_string()
-    }
 }

@@ -1,6 +1,6 @@
 //! The donor's stages and threads, started together and ended together.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::lane::{Lane, Shared};
 use super::plan::Plan;
 use super::read::{ReadTag, Reader};
 use super::{BATCH, Donor, LANES_END};
+use crate::bottleneck::{Bottleneck, Queues};
 use crate::cancel::Cancel;
 use crate::compress::{Encoded, Encoder};
 use crate::disk::{IoDone, IoEngine};
@@ -31,9 +32,6 @@ use crate::walk::{Class, SourceRoot};
 /// quantum (16 MiB at 2 GiB/s are 8 ms), far less than the pool.
 const BETWEEN_STAGES: usize = 16;
 
-/// How often queues are looked at, to say what limited the transfer.
-const SAMPLE: Duration = Duration::from_millis(50);
-
 /// All stages of one transfer.
 #[derive(Debug)]
 pub(super) struct Pipeline {
@@ -45,7 +43,7 @@ pub(super) struct Pipeline {
     cancel: Cancel,
     shared: Arc<Shared>,
     io: String,
-    sampler: Arc<Sampler>,
+    bottleneck: Arc<Bottleneck>,
     threads: Vec<JoinHandle<()>>,
     pools: [Pool; 2],
 }
@@ -96,7 +94,8 @@ impl Pipeline {
             zero_bytes: AtomicU64::new(0),
             cancel: cancel.clone(),
         });
-        let sampler = Arc::new(Sampler::new(read_rx.clone(), chunk_rx));
+        let bottleneck = Arc::new(Bottleneck::new(["disk-read", "cpu", "network"]));
+        let (reads, chunks) = (read_rx.clone(), chunk_rx);
         let mut pipeline = Self {
             plan,
             changed,
@@ -106,15 +105,20 @@ impl Pipeline {
             cancel: cancel.clone(),
             shared,
             io,
-            sampler,
+            bottleneck,
             threads: Vec::new(),
             pools: [pool.clone(), wire.clone()],
         };
         pipeline.start_reader(donor, (roots, settle), engine, chunk_tx.clone())?;
         pipeline.start_encoders(donor, &read_rx, &chunk_tx)?;
         pipeline.start_lanes(donor, lanes)?;
-        let sampler = Arc::clone(&pipeline.sampler);
-        pipeline.threads.push(spawn("fastsst-sample", cancel, move || sampler.run())?);
+        let bottleneck = Arc::clone(&pipeline.bottleneck);
+        let queues = move || Queues {
+            second: reads.len() * 2 >= BETWEEN_STAGES,
+            third: chunks.len() * 2 >= BETWEEN_STAGES,
+        };
+        let watch = move || bottleneck.watch(queues);
+        pipeline.threads.push(spawn("fastsst-sample", cancel, watch)?);
         Ok(pipeline)
     }
 
@@ -212,7 +216,7 @@ impl Pipeline {
     /// Ends every stage in the order of the data path.
     pub(super) fn end(&mut self, cancel: &Cancel) -> Result<Ended> {
         self.plan.close();
-        self.sampler.stop.store(true, Ordering::Relaxed);
+        self.bottleneck.stop();
         let deadline = Instant::now() + LANES_END;
         for thread in self.threads.drain(..) {
             // The joiner has everything; a lane that cannot say good-bye must not hold us up.
@@ -228,7 +232,7 @@ impl Pipeline {
             lanes_replaced: self.shared.replaced.load(Ordering::Relaxed),
             zero_bytes: self.shared.zero_bytes.load(Ordering::Relaxed),
             io: self.io.clone(),
-            limited_by: self.sampler.verdict(),
+            limited_by: self.bottleneck.verdict(),
         })
     }
 }
@@ -240,7 +244,7 @@ impl Drop for Pipeline {
             pool.close();
         }
         self.plan.close();
-        self.sampler.stop.store(true, Ordering::Relaxed);
+        self.bottleneck.stop();
     }
 }
 
@@ -254,43 +258,4 @@ pub(super) struct Batch {
 /// Threads that hash and compress: one per core.
 pub(crate) fn worker_count() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// Looks at the queues now and then, to say which stage the others waited for.
-#[derive(Debug)]
-struct Sampler {
-    reads: Receiver<IoDone<ReadTag>>,
-    chunks: Receiver<Encoded>,
-    stop: AtomicBool,
-    /// Samples in which the disk, the processor, the lanes were what the others waited for.
-    seen: [AtomicU64; 3],
-}
-
-impl Sampler {
-    fn new(reads: Receiver<IoDone<ReadTag>>, chunks: Receiver<Encoded>) -> Self {
-        Self { reads, chunks, stop: AtomicBool::new(false), seen: Default::default() }
-    }
-
-    fn run(&self) -> Result<()> {
-        while !self.stop.load(Ordering::Relaxed) {
-            std::thread::sleep(SAMPLE);
-            let is_full = |len: usize| len * 2 >= BETWEEN_STAGES;
-            let stage = match (is_full(self.chunks.len()), is_full(self.reads.len())) {
-                (true, _) => 2,
-                (false, true) => 1,
-                (false, false) => 0,
-            };
-            if let Some(count) = self.seen.get(stage) {
-                count.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(())
-    }
-
-    fn verdict(&self) -> String {
-        let names = ["disk-read", "cpu", "network"];
-        let most =
-            names.iter().zip(&self.seen).max_by_key(|(_, seen)| seen.load(Ordering::Relaxed));
-        most.map_or("", |(name, _)| name).to_string()
-    }
 }
