@@ -79,7 +79,7 @@ impl Ending {
         // Never unlocked: whoever comes second waits here until the process is gone.
         let shared = self.lock();
         if let Some(markers) = &shared.markers {
-            markers.remove();
+            markers.unlink();
         }
         let status = status(&outcome);
         if let Err(error) = outcome {

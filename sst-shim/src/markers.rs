@@ -81,10 +81,21 @@ impl Markers {
 
     /// Removes the markers durably. Calling it again does nothing.
     pub(crate) fn remove(&self) {
+        if !self.unlink() {
+            return;
+        }
+        if let Err(error) = File::open(&self.datadir).and_then(|directory| directory.sync_all()) {
+            tracing::warn!("cannot sync {}: {error}", self.datadir.display());
+        }
+    }
+
+    /// Removes the markers without waiting for the disk: a server may be locked until this process
+    /// ends. Returns whether there were any.
+    pub(crate) fn unlink(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let files = std::mem::take(&mut state.files);
         if files.is_empty() {
-            return;
+            return false;
         }
         // The lock file last: nobody may enter before the node looks idle.
         for path in files.iter().rev() {
@@ -95,9 +106,7 @@ impl Markers {
                 _ => {}
             }
         }
-        if let Err(error) = File::open(&self.datadir).and_then(|directory| directory.sync_all()) {
-            tracing::warn!("cannot sync {}: {error}", self.datadir.display());
-        }
+        true
     }
 }
 
