@@ -43,6 +43,11 @@ impl Cancel {
 
     /// Ends the transfer with `reason`, unless it has been ended before.
     pub fn cancel(&self, reason: Error) {
+        self.cancel_with(&reason);
+    }
+
+    /// [`Cancel::cancel`] for a caller that returns the error as well.
+    pub(crate) fn cancel_with(&self, reason: &Error) {
         let mut slot = self.lock();
         if self.is_cancelled() {
             tracing::debug!("also: {reason}");

@@ -177,7 +177,7 @@ impl Receiver {
         let received = joiner.run(policy);
         if let Err(error) = &received {
             // Wakes every thread and tells the donor; the first reason stays.
-            cancel.cancel(Error::new(error.code(), error.words()));
+            cancel.cancel_with(error);
         }
         drop(joiner);
         control.join();

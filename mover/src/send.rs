@@ -105,7 +105,7 @@ pub fn send(
     let sent = donor.run((files, bytes), properties, freeze, started);
     if let Err(error) = &sent {
         // Wakes every thread and tells the joiner; the first reason stays.
-        cancel.cancel(Error::new(error.code(), error.words()));
+        cancel.cancel_with(error);
     }
     donor.control.join();
     sent
@@ -139,7 +139,7 @@ pub fn send_bypass(config: BypassConfig, cancel: &Cancel) -> Result<()> {
         }
     })();
     if let Err(error) = &told {
-        cancel.cancel(Error::new(error.code(), error.words()));
+        cancel.cancel_with(error);
     }
     control.join();
     told

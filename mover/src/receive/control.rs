@@ -205,7 +205,7 @@ impl Loop {
             // The reason must be known before the news end, which is what the main thread waits
             // for.
             Err(error) => {
-                self.cancel.cancel(Error::new(error.code(), error.words()));
+                self.cancel.cancel_with(&error);
                 Err(error)
             }
             Ok(()) => Ok(()),

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fastsst_proto::ChunkRef;
 use fastsst_proto::chunk::{ChunkHeader, HEADER_BYTES};
-use fastsst_proto::frame::{Frame, FrameHeader};
+use fastsst_proto::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
 use fastsst_proto::lane::{joiner_check_hello, joiner_welcome};
 use fastsst_proto::limits::{ACKS_PER_FRAME_MAX, HANDSHAKE_MS, UNACKED_CHUNKS_PER_LANE_MAX};
 use fastsst_proto::secret::Secret;
@@ -128,7 +128,7 @@ impl Lanes {
                 .read_exact(room.ok_or_else(|| Error::bug("a payload beyond its buffer"))?)
                 .await?;
             payload.set_len(len);
-            self.progress.add_wire((frame.body_len() + 5) as u64);
+            self.progress.add_wire((FRAME_HEADER_BYTES + frame.body_len()) as u64);
             if item.entry.generation > header.at.generation {
                 // The file was declared again meanwhile; its old chunks are of no use.
                 self.drop_chunk(&acks, header.at)?;
@@ -173,7 +173,7 @@ impl Lanes {
 
     /// A broken protocol is no broken lane: the transfer ends.
     fn fatal(&self, error: Error) -> Error {
-        self.cancel.cancel(Error::new(error.code(), error.words()));
+        self.cancel.cancel_with(&error);
         error
     }
 }

@@ -136,7 +136,7 @@ impl Loop {
     fn run(self) -> Result<()> {
         // The reason must be known before the news end, which is what the main thread waits for.
         self.talk().inspect_err(|error| {
-            self.cancel.cancel(Error::new(error.code(), error.words()));
+            self.cancel.cancel_with(error);
         })
     }
 
