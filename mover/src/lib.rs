@@ -28,6 +28,7 @@ pub mod pool;
 
 mod bottleneck;
 mod compress;
+mod memory;
 mod runtime;
 mod talk;
 mod throttle;
@@ -37,6 +38,7 @@ mod watchdog;
 pub use cancel::Cancel;
 pub use error::{Code, Error, Result};
 pub use freeze::{Freeze, Frozen, NoFreeze};
+pub use memory::keep_freed_memory;
 pub use options::{Compress, Options, Transport};
 pub use progress::{Phase, Progress};
 pub use receive::{AnyDonor, JoinerPolicy, ReceiveConfig, Received, Receiver};

@@ -64,6 +64,7 @@ To copy a data directory by hand, use the program fastsst.
 
 fn main() -> ExitCode {
     inherited::close_all();
+    fastsst_mover::keep_freed_memory();
     logging::start();
     let ending = Ending::new(Cancel::new());
     ending.leave_on_panic();

@@ -22,6 +22,7 @@ fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
+    fastsst_mover::keep_freed_memory();
     log::start(args.verbose);
     let done = match args.command {
         Command::Send(send) => send::run(send),
