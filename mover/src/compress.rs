@@ -1,20 +1,32 @@
 //! One chunk for the wire: which pages are zero, its hash, and whether it is worth compressing.
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
 use bytes::Bytes;
 use fastsst_proto::chunk::{ChunkHeader, Encoding, all_pages, page_len};
 use fastsst_proto::hash::chunk_hash;
 use fastsst_proto::limits::PAGE_BYTES;
-use fastsst_proto::{ChunkRef, PageMask};
+use fastsst_proto::{ChunkRef, FileId, PageMask};
 
 use crate::error::{Error, Result};
 use crate::options::Compress;
 use crate::pool::{Pool, PoolBuf};
 
-/// Level of `compress=auto` when the lanes are the bottleneck.
-///
-/// Why: 1084 MiB/s per core against 540-650 of QUIC at an MTU of 1500, so it costs less than the
-/// bytes it saves (measured, 1 MiB chunks of InnoDB-like pages).
-const AUTO_LEVEL: i32 = -5;
+/// Smallest content that is compressed. Unit: bytes. Why: below it the frame around the chunk
+/// eats what could be won.
+const WORTH_BYTES: u32 = 1024;
+
+/// Chunks of one file that did not shrink, one after the other, until the file is left alone.
+const FAILURES_MAX: u32 = 8;
+
+/// Of a file that is left alone every so manieth chunk is tried, as its content may change.
+const PROBE_EVERY: u32 = 16;
+
+/// Files whose failures are remembered. Why: more are never read at the same time.
+/// Reached: all are forgotten, which costs a few attempts.
+const FILES_REMEMBERED_MAX: usize = 4096;
 
 /// A chunk as a lane sends it.
 #[derive(Debug)]
@@ -23,51 +35,134 @@ pub(crate) struct Encoded {
     pub(crate) header: ChunkHeader,
     /// The sent pages.
     pub(crate) payload: Bytes,
+    /// What was done to them.
+    pub(crate) how: How,
 }
 
-/// How busy the lanes are, for `compress=auto`.
+/// What became of a chunk's content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lanes {
-    /// They wait for chunks: compressing would slow the transfer down.
-    Hungry,
-    /// Chunks wait for them: fewer bytes help.
-    Full,
+pub(crate) enum How {
+    /// All zeros: nothing is sent.
+    Zero,
+    /// Sent as it is.
+    Raw,
+    /// Compressed at this level of zstd.
+    Zstd(i32),
+}
+
+/// How many chunks were sent in which way.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    zero: AtomicU64,
+    raw: AtomicU64,
+    /// By level, from the lowest of [`Compress::LEVELS`].
+    zstd: [AtomicU64; LEVEL_COUNT],
+}
+
+/// How many levels of zstd there are to choose from.
+const LEVEL_COUNT: usize = 27;
+
+impl Histogram {
+    /// One more chunk.
+    pub(crate) fn count(&self, how: How) {
+        let slot = match how {
+            How::Zero => Some(&self.zero),
+            How::Raw => Some(&self.raw),
+            How::Zstd(level) => usize::try_from(level - Compress::LEVELS.start())
+                .ok()
+                .and_then(|number| self.zstd.get(number)),
+        };
+        if let Some(slot) = slot {
+            slot.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Those that occurred: `zero`, `raw`, `zstd:LEVEL`.
+    pub(crate) fn to_map(&self) -> BTreeMap<String, u64> {
+        let zstd = Compress::LEVELS.zip(&self.zstd);
+        let zstd = zstd.map(|(level, count)| (Compress::Zstd(level).to_string(), count));
+        let plain = [("zero".to_owned(), &self.zero), ("raw".to_owned(), &self.raw)];
+        plain
+            .into_iter()
+            .chain(zstd)
+            .map(|(name, count)| (name, count.load(Ordering::Relaxed)))
+            .filter(|(_, count)| *count > 0)
+            .collect()
+    }
+}
+
+/// Files whose chunks do not shrink, so that no time is lost on all of them.
+#[derive(Debug, Default)]
+pub(crate) struct Stubborn {
+    failures: Mutex<HashMap<FileId, u32>>,
+}
+
+impl Stubborn {
+    fn is_worth_trying(&self, file: FileId) -> bool {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(count) = failures.get_mut(&file).filter(|count| **count >= FAILURES_MAX) else {
+            return true;
+        };
+        *count = count.saturating_add(1);
+        count.is_multiple_of(PROBE_EVERY)
+    }
+
+    fn note(&self, file: FileId, shrank: Shrank) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        match shrank {
+            Shrank::Yes => {
+                failures.remove(&file);
+            }
+            Shrank::No => {
+                if failures.len() >= FILES_REMEMBERED_MAX {
+                    failures.clear();
+                }
+                let count = failures.entry(file).or_default();
+                *count = count.saturating_add(1);
+            }
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shrank {
+    Yes,
+    No,
 }
 
 /// Compresses chunks; one per thread, as it keeps zstd's tables.
 pub(crate) struct Encoder {
-    compress: Compress,
     zstd: zstd::bulk::Compressor<'static>,
+    /// The level `zstd` is set to.
+    level: i32,
+    stubborn: Arc<Stubborn>,
     /// Buffers for compressed payloads.
     wire: Pool,
 }
 
 impl std::fmt::Debug for Encoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Encoder").field("compress", &self.compress).finish_non_exhaustive()
+        f.debug_struct("Encoder").field("level", &self.level).finish_non_exhaustive()
     }
 }
 
 impl Encoder {
     /// # Errors
     /// zstd cannot be set up.
-    pub(crate) fn new(compress: Compress, wire: Pool) -> Result<Self> {
-        let level = match compress {
-            Compress::Auto | Compress::None => AUTO_LEVEL,
-            Compress::Zstd(level) => level,
-        };
-        let zstd = zstd::bulk::Compressor::new(level)
-            .map_err(|error| Error::bug("zstd refuses its level").because(error))?;
-        Ok(Self { compress, zstd, wire })
+    pub(crate) fn new(stubborn: Arc<Stubborn>, wire: Pool) -> Result<Self> {
+        let level = 1;
+        let zstd = zstd::bulk::Compressor::new(level).map_err(refused)?;
+        Ok(Self { zstd, level, stubborn, wire })
     }
 
-    /// Encodes the chunk `plain` of a file of `file_size` bytes; `None` when the pool is closed.
+    /// Encodes the chunk `plain` of a file of `file_size` bytes, compressing at `level` if there
+    /// is one; `None` when the pool is closed.
     pub(crate) fn encode(
         &mut self,
         at: ChunkRef,
         file_size: u64,
         mut plain: PoolBuf,
-        lanes: Lanes,
+        level: Option<i32>,
     ) -> Result<Option<Encoded>> {
         let plain_len = u32::try_from(plain.len())
             .map_err(|error| Error::bug("a chunk of more than 4 GiB").because(error))?;
@@ -79,47 +174,48 @@ impl Encoder {
             plain.set_len(kept);
         }
         let raw_len = u32::try_from(plain.len()).unwrap_or(plain_len);
-        let mut header = ChunkHeader {
-            at,
-            encoding: Encoding::Raw,
-            plain_len,
-            payload_len: raw_len,
-            sent,
-            zero,
-            hash,
-        };
-        if self.is_worth_trying(lanes, raw_len) {
+        let encoding = Encoding::Raw;
+        let mut header =
+            ChunkHeader { at, encoding, plain_len, payload_len: raw_len, sent, zero, hash };
+        if raw_len == 0 {
+            return Ok(Some(Encoded { header, payload: Bytes::new(), how: How::Zero }));
+        }
+        let level = level.filter(|_| raw_len >= WORTH_BYTES);
+        if let Some(level) = level.filter(|_| self.stubborn.is_worth_trying(at.file)) {
             let Some(mut out) = self.wire.acquire() else { return Ok(None) };
-            if let Some(len) = self.try_compress(plain.filled(), &mut out) {
+            self.set_level(level)?;
+            if let Some(len) = self.try_compress(at.file, plain.filled(), &mut out) {
                 header.encoding = Encoding::Zstd;
                 header.payload_len = len;
-                return Ok(Some(Encoded { header, payload: Bytes::from_owner(out) }));
+                let payload = Bytes::from_owner(out);
+                return Ok(Some(Encoded { header, payload, how: How::Zstd(level) }));
             }
         }
-        let payload = if raw_len == 0 { Bytes::new() } else { Bytes::from_owner(plain) };
-        Ok(Some(Encoded { header, payload }))
+        Ok(Some(Encoded { header, payload: Bytes::from_owner(plain), how: How::Raw }))
     }
 
-    fn is_worth_trying(&self, lanes: Lanes, raw_len: u32) -> bool {
-        // Below a page the frame overhead eats what could be won.
-        const WORTH: u32 = 1024;
-        raw_len >= WORTH
-            && match self.compress {
-                Compress::None => false,
-                Compress::Auto => lanes == Lanes::Full,
-                Compress::Zstd(_) => true,
-            }
+    fn set_level(&mut self, level: i32) -> Result<()> {
+        if level != self.level {
+            self.zstd.set_compression_level(level).map_err(refused)?;
+            self.level = level;
+        }
+        Ok(())
     }
 
     /// The compressed length, when it saves at least an eighth.
-    fn try_compress(&mut self, plain: &[u8], out: &mut PoolBuf) -> Option<u32> {
+    fn try_compress(&mut self, file: FileId, plain: &[u8], out: &mut PoolBuf) -> Option<u32> {
         let most = plain.len() - plain.len() / 8;
         let room = out.as_mut_slice().get_mut(..most)?;
         // Not fitting means not shrinking: zstd stops as soon as it runs out of room.
-        let len = self.zstd.compress_to_buffer(plain, room).ok()?;
-        out.set_len(len);
-        u32::try_from(len).ok().filter(|len| *len > 0)
+        let len = self.zstd.compress_to_buffer(plain, room).ok().filter(|len| *len > 0);
+        self.stubborn.note(file, if len.is_some() { Shrank::Yes } else { Shrank::No });
+        out.set_len(len?);
+        u32::try_from(out.len()).ok()
     }
+}
+
+fn refused(error: std::io::Error) -> Error {
+    Error::bug("zstd refuses its level").because(error)
 }
 
 /// The pages of `plain` that hold nothing but zeros.
@@ -191,6 +287,56 @@ mod tests {
             assert_eq!(zero_pages(&chunk), PageMask(mask), "{byte}");
             chunk[byte] = 0;
         }
+    }
+
+    #[test]
+    fn a_file_that_does_not_shrink_is_left_alone_and_looked_at_now_and_then() {
+        let stubborn = Stubborn::default();
+        let file = FileId(7);
+        let tried =
+            |stubborn: &Stubborn| (0..32).filter(|_| stubborn.is_worth_trying(file)).count();
+        for _ in 0..FAILURES_MAX {
+            assert!(stubborn.is_worth_trying(file));
+            stubborn.note(file, Shrank::No);
+        }
+        assert_eq!(tried(&stubborn), 2);
+        assert!(stubborn.is_worth_trying(FileId(8)), "others are not concerned");
+        stubborn.note(file, Shrank::Yes);
+        assert_eq!(tried(&stubborn), 32);
+    }
+
+    #[test]
+    fn a_chunk_is_compressed_at_the_level_of_the_moment_and_only_if_it_shrinks() {
+        let (pool, wire) = (Pool::new(1), Pool::new(1));
+        let mut encoder = Encoder::new(Arc::default(), wire).unwrap();
+        let histogram = Histogram::default();
+        let text: Vec<u8> = b"0123456789-".iter().copied().cycle().take(100_000).collect();
+        let noise: Vec<u8> =
+            (0..100_000_u32).map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[0]).collect();
+        for (content, level, how) in [
+            (&text, Some(1), How::Zstd(1)),
+            (&text, Some(-5), How::Zstd(-5)),
+            (&text, None, How::Raw),
+            (&noise, Some(3), How::Raw),
+            (&vec![0; 50_000], Some(3), How::Zero),
+        ] {
+            let mut buf = pool.acquire().unwrap();
+            buf.as_mut_slice()[..content.len()].copy_from_slice(content);
+            buf.set_len(content.len());
+            let size = content.len() as u64;
+            let encoded = encoder.encode(ChunkRef::default(), size, buf, level).unwrap().unwrap();
+            assert_eq!(encoded.how, how, "{level:?}");
+            assert_eq!(encoded.payload.len(), encoded.header.payload_len as usize);
+            histogram.count(encoded.how);
+        }
+        let counts: Vec<(String, u64)> = histogram.to_map().into_iter().collect();
+        let names = [("raw", 2), ("zero", 1), ("zstd:-5", 1), ("zstd:1", 1)];
+        assert_eq!(counts, names.map(|(name, count)| (name.to_owned(), count)));
+    }
+
+    #[test]
+    fn every_level_has_its_place_in_the_histogram() {
+        assert_eq!(Compress::LEVELS.count(), LEVEL_COUNT);
     }
 
     proptest! {

@@ -28,7 +28,10 @@ pub mod pool;
 
 mod bottleneck;
 mod compress;
+mod cpu;
+mod level;
 mod memory;
+mod polite;
 mod runtime;
 mod talk;
 mod throttle;

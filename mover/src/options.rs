@@ -27,6 +27,8 @@ pub struct Options {
     pub freeze_timeout: Duration,
     /// Memory for data in flight on this side. Unit: bytes.
     pub buffer_bytes: u64,
+    /// Whether the donor lets everything else on its machine go first.
+    pub polite: bool,
     /// Which way to read and write files.
     pub io: crate::disk::IoPreference,
 }
@@ -48,6 +50,7 @@ impl Default for Options {
             freeze_timeout: Duration::from_secs(3600),
             // Enough for four lanes' windows and a deep disk queue, far below 400 MiB.
             buffer_bytes: 96 << 20,
+            polite: false,
             io: crate::disk::IoPreference::Auto,
         }
     }
@@ -68,7 +71,8 @@ impl Options {
 /// The `compress` option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Compress {
-    /// zstd at a fast level, kept where it shrinks a chunk by an eighth.
+    /// zstd where the lanes are the bottleneck and processors are idle, at a level that follows
+    /// both; kept where it shrinks a chunk by an eighth.
     Auto,
     /// Never.
     None,
@@ -79,7 +83,7 @@ pub enum Compress {
 impl Compress {
     /// Fastest and strongest zstd level accepted (design: -7 to 3 in the controller; the
     /// operator may ask for what zstd itself offers).
-    const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
+    pub(crate) const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
 
     /// Reads `auto`, `none`, `zstd` or `zstd:LEVEL`.
     ///

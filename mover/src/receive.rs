@@ -21,10 +21,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
-use fastsst_proto::TransferId;
 use fastsst_proto::frame::{DeclKind, Declaration, Finish, Refusal};
 use fastsst_proto::secret::Secret;
 use fastsst_proto::ticket::Ticket;
+use fastsst_proto::{Bottleneck, TransferId};
 
 use self::control::{Control, News, Order, Secrets};
 use self::pipeline::Pipeline;
@@ -35,7 +35,7 @@ use crate::net::{Identity, Listener, NetOptions, Pin};
 use crate::options::Options;
 use crate::progress::{Phase, Progress};
 use crate::staging::{Owner, Staging, TargetRoot, sync_all};
-use crate::summary::{PhaseSeconds, Summary, seconds};
+use crate::summary::{PhaseSeconds, Summary, ratio, seconds};
 
 /// Where to receive and how.
 #[derive(Debug)]
@@ -225,7 +225,7 @@ impl Joiner<'_> {
         let (pipeline, feed) = Pipeline::start(self)?;
         self.control.order(Order::Accept { lanes, pipeline: Some(feed) })?;
         self.times.connect = seconds(waiting.elapsed());
-        let News::Finish(finish) = self.control.news()? else { return Err(out_of_order()) };
+        let News::Finish(finish, theirs) = self.control.news()? else { return Err(out_of_order()) };
         self.times.copy = seconds(started.elapsed());
 
         // 3. Everything has arrived: close it, compare it, make it durable, put it in its place.
@@ -234,11 +234,15 @@ impl Joiner<'_> {
         self.times.commit = seconds(committing.elapsed());
         self.times.total = seconds(started.elapsed());
         self.progress.enter(Phase::Done);
-        let summary = self.summary(&pipeline, &declaration, &finish);
+        let ours = pipeline.limited_by();
+        let summary = Summary {
+            limited_by: Bottleneck::of_both(theirs, ours).to_string(),
+            ..self.summary(&pipeline, &declaration, &finish)
+        };
         drop(pipeline);
 
         // 4. Tell the donor; whether it hears does not matter any more.
-        let told = self.control.order(Order::Committed(finish.root_hash));
+        let told = self.control.order(Order::Committed(finish.root_hash, ours));
         if let Err(error) = told.and_then(|()| self.control.news()) {
             tracing::debug!("the donor left after the commit: {error}");
         }
@@ -294,6 +298,10 @@ impl Joiner<'_> {
             entries: finish.entries,
             files: pipeline.catalog.files(),
             zero_bytes: pipeline.zero_bytes(),
+            ratio: ratio(
+                finish.bytes.saturating_sub(pipeline.zero_bytes()),
+                self.progress.wire_bytes(),
+            ),
             seconds: self.times,
             transport: "quic".to_owned(),
             lanes: declaration.lanes,
@@ -301,7 +309,6 @@ impl Joiner<'_> {
             io: pipeline.io(),
             capture: declaration.capture.clone(),
             root_hash: finish.root_hash.to_string(),
-            limited_by: pipeline.limited_by(),
             ..Summary::default()
         }
     }

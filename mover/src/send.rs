@@ -11,6 +11,7 @@ mod catalog;
 mod control;
 mod encode;
 mod lane;
+mod pace;
 mod pipeline;
 mod plan;
 mod read;
@@ -24,7 +25,7 @@ use fastsst_proto::frame::{DeclKind, Declaration, Finish};
 use fastsst_proto::limits::ENTRIES_PER_FRAME_MAX;
 use fastsst_proto::manifest::EntryKind;
 use fastsst_proto::ticket::Ticket;
-use fastsst_proto::{RelPath, RootIndex};
+use fastsst_proto::{Bottleneck, RelPath, RootIndex};
 
 use self::catalog::Change;
 use self::control::{Control, News, Order};
@@ -33,8 +34,9 @@ use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::freeze::{Freeze, Frozen};
 use crate::options::Options;
+use crate::polite;
 use crate::progress::{Phase, Progress};
-use crate::summary::{PhaseSeconds, Summary, seconds};
+use crate::summary::{PhaseSeconds, Summary, ratio, seconds};
 use crate::walk::{SourceRoot, walk};
 
 /// Passes over the files before a source that keeps changing is given up.
@@ -98,6 +100,9 @@ pub fn send(
 ) -> Result<Sent> {
     let SendConfig { roots, ticket, options, properties, capture, software } = config;
     let started = Instant::now();
+    if options.polite {
+        polite::go_last()?;
+    }
     let (files, bytes) = survey(&roots, cancel)?;
     progress.set_totals(files, bytes);
     let control = Control::start(&ticket, &options, &software, progress, cancel)?;
@@ -134,7 +139,7 @@ pub fn send_bypass(config: BypassConfig, cancel: &Cancel) -> Result<()> {
             match control.news()? {
                 News::Accepted { .. } => {}
                 News::BypassDone => return Ok(()),
-                News::Welcomed { .. } | News::Committed(_) => return Err(out_of_order()),
+                News::Welcomed { .. } | News::Committed { .. } => return Err(out_of_order()),
             }
         }
     })();
@@ -200,13 +205,12 @@ impl Donor<'_> {
         let committing = Instant::now();
         let ended = pipeline.end(self.cancel)?;
         let (entries, bytes, files, root_hash) = pipeline.result()?;
-        self.control.order(Order::Finish(Finish {
-            root_hash,
-            position: lock.position.clone(),
-            entries,
-            bytes,
-        }))?;
-        let News::Committed(theirs) = self.control.news()? else { return Err(out_of_order()) };
+        let ours = pipeline.limited_by();
+        let finish = Finish { root_hash, position: lock.position.clone(), entries, bytes };
+        self.control.order(Order::Finish(finish, ours))?;
+        let News::Committed { root_hash: theirs, limited_by } = self.control.news()? else {
+            return Err(out_of_order());
+        };
         assert!(theirs == root_hash, "the session compares the hashes before it tells us");
         self.control.order(Order::Bye)?;
         times.commit = seconds(committing.elapsed());
@@ -218,6 +222,8 @@ impl Donor<'_> {
             bytes,
             wire_bytes: self.progress.wire_bytes(),
             zero_bytes: ended.zero_bytes,
+            ratio: ratio(bytes.saturating_sub(ended.zero_bytes), self.progress.wire_bytes()),
+            chunks: ended.chunks,
             entries,
             files,
             seconds: times,
@@ -229,7 +235,7 @@ impl Donor<'_> {
             io: ended.io,
             capture: self.capture.clone(),
             root_hash: root_hash.to_string(),
-            limited_by: ended.limited_by,
+            limited_by: Bottleneck::of_both(ours, limited_by).to_string(),
         };
         Ok(Sent { summary, position: std::mem::take(&mut lock.position) })
     }

@@ -1,5 +1,6 @@
 //! What a transfer did, for people and programs.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
@@ -18,6 +19,11 @@ pub struct Summary {
     pub wire_bytes: u64,
     /// Bytes that were holes or zero pages and not sent.
     pub zero_bytes: u64,
+    /// Plain bytes sent for each byte on the lanes; above 1 where compression helped.
+    pub ratio: f64,
+    /// Chunks by what was done to them: `zero` (not sent), `raw`, `zstd:LEVEL`. Only the donor
+    /// knows.
+    pub chunks: BTreeMap<String, u64>,
     /// Entries: files, directories, links.
     pub entries: u64,
     /// Regular files.
@@ -40,7 +46,8 @@ pub struct Summary {
     pub capture: String,
     /// BLAKE3 of the canonical manifest; equal on both ends.
     pub root_hash: String,
-    /// What bounded the rate: disk-read, cpu, network or disk-write.
+    /// What bounded the rate, from what both ends saw: disk-read, cpu, network, disk-write, rlimit,
+    /// or unknown when there was no time to see anything.
     pub limited_by: String,
 }
 
@@ -70,17 +77,32 @@ impl Summary {
         std::fs::write(path, text).map_err(|error| Error::write(path.display(), error))
     }
 
+    /// How many chunks of how many were compressed at which levels, for the line.
+    fn compression(&self) -> String {
+        let levels: Vec<String> = self
+            .chunks
+            .iter()
+            .filter_map(|(how, count)| Some(format!("{count} at {}", how.strip_prefix("zstd:")?)))
+            .collect();
+        if levels.is_empty() {
+            return String::new();
+        }
+        let chunks: u64 = self.chunks.values().sum();
+        format!(" (of {chunks} chunks zstd {}; ratio {:.2})", levels.join(", "), self.ratio)
+    }
+
     /// One line for a log.
     #[must_use]
     pub fn line(&self) -> String {
         let rate =
             if self.seconds.total > 0.0 { mib(self.bytes) / self.seconds.total } else { 0.0 };
         format!(
-            "{:.1} MiB in {} files, {:.1} MiB on the wire, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
+            "{:.1} MiB in {} files, {:.1} MiB on the wire{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
              {} lanes over {}, {}, capture {}, limited by {}, root hash {}",
             mib(self.bytes),
             self.files,
             mib(self.wire_bytes),
+            self.compression(),
             self.seconds.total,
             self.freeze_seconds,
             self.lanes,
@@ -91,6 +113,13 @@ impl Summary {
             self.root_hash,
         )
     }
+}
+
+/// Plain bytes for each byte on the wire; 1 when nothing was sent.
+#[must_use]
+#[allow(clippy::cast_precision_loss, reason = "a figure for people; 52 bits are plenty")]
+pub fn ratio(plain: u64, wire: u64) -> f64 {
+    if wire == 0 { 1.0 } else { plain as f64 / wire as f64 }
 }
 
 /// Bytes as MiB, for people.

@@ -21,6 +21,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::auth::{Exporter, Scope};
+use crate::bottleneck::Bottleneck;
 use crate::error::{ProtocolError, WireError};
 use crate::frame::Frame;
 use crate::lane::donor_hello_scope;
@@ -59,6 +60,8 @@ pub enum DonorEvent {
         /// The hash.
         root_hash: RootHash,
     },
+    /// What limits the transfer, as the joiner sees it.
+    PeerLimitedBy(Bottleneck),
     /// The joiner has the position; the session has said `Bye`.
     BypassDone,
     /// How far the joiner is.

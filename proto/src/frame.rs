@@ -16,6 +16,7 @@ pub mod ty;
 
 use alloc::vec::Vec;
 
+use crate::bottleneck::Bottleneck;
 use crate::chunk::HEADER_BYTES;
 use crate::codec::{Reader, check_len, put_u32};
 use crate::error::WireError;
@@ -106,6 +107,8 @@ pub enum Frame {
         /// Its generation.
         generation: Generation,
     },
+    /// Either end: what limited the transfer as far as it can see.
+    LimitedBy(Bottleneck),
 }
 
 impl Frame {
@@ -133,6 +136,7 @@ impl Frame {
             Self::Ack(_) => ty::ACK,
             Self::Have(_) => ty::HAVE,
             Self::HaveEnd { .. } => ty::HAVE_END,
+            Self::LimitedBy(_) => ty::LIMITED_BY,
         }
     }
 

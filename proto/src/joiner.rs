@@ -21,6 +21,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::auth::{Exporter, ProvenPeer};
+use crate::bottleneck::Bottleneck;
 use crate::error::{ProtocolError, WireError};
 use crate::frame::{Declaration, Finish, Frame, Refusal};
 use crate::liveness::Liveness;
@@ -56,6 +57,8 @@ pub enum JoinerEvent {
         /// Sum of their sizes. Unit: bytes.
         bytes: u64,
     },
+    /// What limits the transfer, as the donor sees it.
+    PeerLimitedBy(Bottleneck),
     /// Everything is said: [`JoinerSession::committed`] is due when all of it is in place.
     Finish(Finish),
     /// The donor has ended the conversation well.

@@ -144,7 +144,8 @@ pub fn donor_check_welcome(
         | Frame::Heartbeat { .. }
         | Frame::Ack(_)
         | Frame::Have(_)
-        | Frame::HaveEnd { .. } => return Err(unexpected),
+        | Frame::HaveEnd { .. }
+        | Frame::LimitedBy(_) => return Err(unexpected),
     };
     if welcome.major != MAJOR {
         return Err(ProtocolError::major(welcome.major));

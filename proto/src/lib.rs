@@ -17,6 +17,7 @@
 
 extern crate alloc;
 
+pub mod bottleneck;
 pub mod limits;
 pub mod types;
 
@@ -45,6 +46,7 @@ mod tally;
 mod hex;
 
 pub use auth::{EXPORTER_LABEL, Exporter, ProvenPeer, Role, Scope, WrongProof};
+pub use bottleneck::Bottleneck;
 pub use chunk::{ChunkHeader, Encoding};
 pub use donor::{DonorEvent, DonorSession};
 pub use error::{ProtocolError, WireError};

@@ -28,7 +28,7 @@ pub(crate) struct SstOptions {
 type Apply = fn(&mut SstOptions, &str) -> Result<()>;
 
 /// Every key that means something, with what reads it.
-const KEYS: [(&str, Apply); 9] = [
+const KEYS: [(&str, Apply); 10] = [
     ("rlimit", |options, text| {
         let rate = parse_bytes(text)?;
         options.engine.rlimit = (rate > 0).then_some(rate);
@@ -36,6 +36,10 @@ const KEYS: [(&str, Apply); 9] = [
     }),
     ("compress", |options, text| {
         options.engine.compress = Compress::parse(text)?;
+        Ok(())
+    }),
+    ("polite", |options, text| {
+        options.engine.polite = switch(text)?;
         Ok(())
     }),
     ("transport", |options, text| {
@@ -163,6 +167,15 @@ fn warn_of_the_rest(sst: &ServerArgs) {
     }
 }
 
+/// On or off, as the server's option files write it.
+fn switch(text: &str) -> Result<bool> {
+    match text.to_ascii_lowercase().as_str() {
+        "on" | "1" | "true" | "yes" => Ok(true),
+        "off" | "0" | "false" | "no" => Ok(false),
+        _ => Err(wrong("use on or off".to_owned())),
+    }
+}
+
 fn timeout(text: &str) -> Result<Duration> {
     seconds(text).filter(|time| !time.is_zero()).ok_or_else(|| wrong(seconds_accepted("1")))
 }
@@ -202,7 +215,7 @@ mod tests {
     #[test]
     fn every_key_reaches_the_engine() {
         let options = read(
-            "--rlimit=100m\n--compress=zstd:3\n--transport=quic\n--lanes=8\n\
+            "--rlimit=100m\n--compress=zstd:3\n--polite=ON\n--transport=quic\n--lanes=8\n\
              --sst_initial_timeout=0\n--sst-idle-timeout=7\n--donor-timeout=8\n\
              --sst-lock-timeout=9\n--cpat=.*\\.keep$\n--streamfmt=mbstream\n--nonsense=1\n",
         )
@@ -210,6 +223,7 @@ mod tests {
         let engine = options.engine;
         assert_eq!(engine.rlimit, Some(100 << 20));
         assert_eq!(engine.compress, Compress::Zstd(3));
+        assert!(engine.polite);
         assert_eq!(engine.transport, Transport::Quic);
         assert_eq!(engine.lanes, Some(8));
         assert_eq!(engine.initial_timeout, None);
@@ -233,6 +247,7 @@ mod tests {
         let cases = [
             ("--lanes=many", "my.cnf [sst] lanes=many: use a number from 1 to 64"),
             ("--lanes=0", "from 1 to 64"),
+            ("--polite=rather", "my.cnf [sst] polite=rather: use on or off"),
             ("--lanes", "my.cnf [sst] lanes=: use a number"),
             ("--rlimit=fast", "my.cnf [sst] rlimit=fast"),
             ("--compress=lz4", "auto, none, zstd"),

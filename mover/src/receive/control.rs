@@ -1,5 +1,6 @@
 //! The joiner's control thread: who may come in, the conversation, lanes, heartbeats.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -13,7 +14,7 @@ use fastsst_proto::limits::{HANDSHAKE_MS, LANES_MAX};
 use fastsst_proto::manifest::Entry;
 use fastsst_proto::secret::Secret;
 use fastsst_proto::{
-    Exporter, FileId, Generation, LaneId, ProtocolError, RootHash, Scope, TransferId,
+    Bottleneck, Exporter, FileId, Generation, LaneId, ProtocolError, RootHash, Scope, TransferId,
 };
 use flume::{Receiver, Sender, TrySendError};
 
@@ -54,7 +55,7 @@ pub(super) enum Order {
     /// Everything up to the donor's `Finish` has been declared.
     AllDeclared(Finish),
     /// The new tree is in its place.
-    Committed(RootHash),
+    Committed(RootHash, Bottleneck),
 }
 
 /// What changes the catalog, in the donor's order; done by a thread of its own, because creating
@@ -97,7 +98,7 @@ impl Feed {
 #[derive(Debug)]
 pub(super) enum News {
     Declared(Declaration),
-    Finish(Finish),
+    Finish(Finish, Bottleneck),
     Bye,
 }
 
@@ -138,6 +139,7 @@ impl Control {
             news: news_tx,
             progress: Arc::clone(progress),
             settled: Arc::clone(&settled),
+            donor_limited_by: Cell::default(),
             cancel: cancel.clone(),
         };
         let thread = spawn("fastsst-control", cancel, move || loop_.run(listener))?;
@@ -192,6 +194,8 @@ struct Loop {
     progress: Arc<Progress>,
     /// The commit has begun: what happens to the conversation does not matter any more.
     settled: Arc<AtomicBool>,
+    /// What the donor said last.
+    donor_limited_by: Cell<Bottleneck>,
     cancel: Cancel,
 }
 
@@ -361,6 +365,7 @@ impl Loop {
                 self.tell(News::Bye)?;
                 return Ok(true);
             }
+            JoinerEvent::PeerLimitedBy(bottleneck) => self.donor_limited_by.set(bottleneck),
             JoinerEvent::PeerProgress { bytes, files, phase } => {
                 watchdog.peer(bytes, files, Phase::from_number(phase));
             }
@@ -387,12 +392,12 @@ impl Loop {
             }
             Order::Durable(files) => session.durable(files),
             Order::AllDeclared(finish) => {
-                self.tell(News::Finish(finish))?;
+                self.tell(News::Finish(finish, self.donor_limited_by.get()))?;
                 Ok(())
             }
-            Order::Committed(root_hash) => {
+            Order::Committed(root_hash, limited_by) => {
                 *committed = Some(Instant::now());
-                session.committed(root_hash)
+                session.limited_by(limited_by).and_then(|()| session.committed(root_hash))
             }
         };
         done.map_err(|error| protocol_error(talk.link().peer(), error))

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fastsst_proto::Bottleneck;
 use flume::Receiver;
 
 use super::catalog::Catalog;
@@ -12,7 +13,7 @@ use super::lane::{Arrived, Lanes};
 use super::verify::{VerifyWorker, WriteTag};
 use super::write::{CloseWorker, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
-use crate::bottleneck::{Bottleneck, Queues};
+use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
 use crate::disk::IoEngine;
 use crate::error::{Error, Result};
@@ -36,7 +37,7 @@ pub(super) struct Pipeline {
     pools: [Pool; 2],
     io: String,
     zero_bytes: Arc<AtomicU64>,
-    bottleneck: Arc<Bottleneck>,
+    samples: Arc<Samples>,
 }
 
 impl Pipeline {
@@ -87,7 +88,7 @@ impl Pipeline {
             };
             spawn(&format!("fastsst-close-{number}"), cancel, || closer.run())?;
         }
-        let bottleneck = watch(watched, cancel)?;
+        let samples = watch(watched, cancel)?;
         let lanes = Arc::new(Lanes {
             token: joiner.secrets.token.clone(),
             transfer: joiner.secrets.transfer,
@@ -109,7 +110,7 @@ impl Pipeline {
         spawn("fastsst-declare", cancel, || declare.run())?;
         let feed = Feed { lanes, changes, backlog: VecDeque::new() };
         let pools = [network, plain];
-        Ok((Self { catalog, pools, io, zero_bytes, bottleneck }, feed))
+        Ok((Self { catalog, pools, io, zero_bytes, samples }, feed))
     }
 
     /// Waits until every declared file is written and closed.
@@ -133,9 +134,9 @@ impl Pipeline {
         self.zero_bytes.load(Ordering::Relaxed)
     }
 
-    /// Which stage the others waited for most.
-    pub(super) fn limited_by(&self) -> String {
-        self.bottleneck.verdict()
+    /// What limited the transfer, as far as the joiner sees.
+    pub(super) fn limited_by(&self) -> Bottleneck {
+        self.samples.verdict()
     }
 }
 
@@ -145,22 +146,28 @@ impl Drop for Pipeline {
         for pool in &self.pools {
             pool.close();
         }
-        self.bottleneck.stop();
+        self.samples.stop();
     }
 }
 
 fn watch(
     (arrived, engine): (Receiver<Arrived>, Arc<IoEngine<WriteTag>>),
     cancel: &Cancel,
-) -> Result<Arc<Bottleneck>> {
-    let bottleneck = Arc::new(Bottleneck::new(["network", "cpu", "disk-write"]));
-    let queues = move || Queues {
-        second: arrived.len() * 2 >= BETWEEN_STAGES,
-        third: engine.queued() * 2 >= BETWEEN_STAGES,
+) -> Result<Arc<Samples>> {
+    let samples = Arc::new(Samples::default());
+    // The last stage with work waiting before it is the slowest; without any, what comes before.
+    let look = move |_| {
+        if engine.queued() * 2 >= BETWEEN_STAGES {
+            Bottleneck::DiskWrite
+        } else if arrived.len() * 2 >= BETWEEN_STAGES {
+            Bottleneck::Cpu
+        } else {
+            Bottleneck::Network
+        }
     };
-    let watching = Arc::clone(&bottleneck);
-    spawn("fastsst-sample", cancel, move || watching.watch(queues))?;
-    Ok(bottleneck)
+    let watching = Arc::clone(&samples);
+    spawn("fastsst-sample", cancel, move || watching.watch(look))?;
+    Ok(samples)
 }
 
 fn decompressor() -> Result<zstd::bulk::Decompressor<'static>> {

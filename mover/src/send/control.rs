@@ -9,7 +9,7 @@ use fastsst_proto::donor::{DonorEvent, DonorSession};
 use fastsst_proto::frame::{Declaration, Finish};
 use fastsst_proto::manifest::Entry;
 use fastsst_proto::ticket::Ticket;
-use fastsst_proto::{FileId, LaneId, RootHash, TransferId};
+use fastsst_proto::{Bottleneck, FileId, LaneId, RootHash, TransferId};
 use flume::{Receiver, Sender};
 
 use crate::cancel::Cancel;
@@ -34,7 +34,7 @@ pub(super) enum Order {
     Entries(Vec<Entry>),
     Gone(Vec<FileId>),
     ManifestEnd { entries: u64, bytes: u64 },
-    Finish(Finish),
+    Finish(Finish, Bottleneck),
     Bye,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum Order {
 pub(super) enum News {
     Welcomed { transfer: TransferId, peer: std::net::SocketAddr },
     Accepted { lanes: u16 },
-    Committed(RootHash),
+    Committed { root_hash: RootHash, limited_by: Bottleneck },
     BypassDone,
 }
 
@@ -83,6 +83,7 @@ impl Control {
             deadline: Arc::clone(&deadline),
             progress: Arc::clone(progress),
             finished: Cell::new(false),
+            joiner_limited_by: Cell::default(),
             cancel: cancel.clone(),
         };
         let thread = crate::runtime::spawn("fastsst-control", cancel, move || loop_.run())?;
@@ -129,6 +130,8 @@ struct Loop {
     progress: Arc<Progress>,
     /// Everything has been said; lanes have nothing more to do.
     finished: Cell<bool>,
+    /// What the joiner said last.
+    joiner_limited_by: Cell<Bottleneck>,
     cancel: Cancel,
 }
 
@@ -224,7 +227,11 @@ impl Loop {
                 }
             }
             DonorEvent::Durable(files) => tracing::trace!("{} files are durable", files.len()),
-            DonorEvent::Committed { root_hash } => self.tell(News::Committed(root_hash))?,
+            DonorEvent::PeerLimitedBy(bottleneck) => self.joiner_limited_by.set(bottleneck),
+            DonorEvent::Committed { root_hash } => {
+                let limited_by = self.joiner_limited_by.get();
+                self.tell(News::Committed { root_hash, limited_by })?;
+            }
             DonorEvent::BypassDone => {
                 self.tell(News::BypassDone)?;
                 return Ok(true);
@@ -246,9 +253,9 @@ impl Loop {
             Order::Entries(entries) => session.entries(entries),
             Order::Gone(files) => session.gone(files),
             Order::ManifestEnd { entries, bytes } => session.manifest_end(entries, bytes),
-            Order::Finish(finish) => {
+            Order::Finish(finish, limited_by) => {
                 self.finished.set(true);
-                session.finish(finish)
+                session.limited_by(limited_by).and_then(|()| session.finish(finish))
             }
             Order::Bye => session.bye(),
         };

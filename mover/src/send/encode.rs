@@ -8,9 +8,10 @@ use super::catalog::{Catalog, Changed, Hashes, lock};
 use super::plan::Plan;
 use super::read::{ReadTag, file_of};
 use crate::cancel::Cancel;
-use crate::compress::{Encoded, Encoder, Lanes};
+use crate::compress::{Encoded, Encoder};
 use crate::disk::IoDone;
 use crate::error::{Error, Result};
+use crate::level::Level;
 use crate::progress::Progress;
 
 /// One of the threads that hash and compress.
@@ -18,6 +19,7 @@ use crate::progress::Progress;
 pub(super) struct EncodeWorker {
     pub(super) reads: Receiver<IoDone<ReadTag>>,
     pub(super) encoder: Encoder,
+    pub(super) level: Arc<Level>,
     pub(super) plan: Arc<Plan>,
     pub(super) catalog: Arc<Mutex<Catalog>>,
     pub(super) changed: Arc<Changed>,
@@ -50,9 +52,8 @@ impl EncodeWorker {
             return self.plan.chunks_settled(1);
         }
         buf.set_len(wanted);
-        let busy = self.lanes.capacity().is_some_and(|capacity| self.lanes.len() * 2 >= capacity);
-        let lanes = if busy { Lanes::Full } else { Lanes::Hungry };
-        let Some(encoded) = self.encoder.encode(tag.at, tag.file_size, buf, lanes)? else {
+        let level = self.level.now();
+        let Some(encoded) = self.encoder.encode(tag.at, tag.file_size, buf, level)? else {
             return Err(self.cancel.reason());
         };
         if self.hashes.insert(file_of(&tag), tag.at.chunk, encoded.header.hash)? {

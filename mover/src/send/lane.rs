@@ -18,7 +18,7 @@ use tokio::sync::Notify;
 use super::control::Order;
 use super::plan::Plan;
 use crate::cancel::Cancel;
-use crate::compress::Encoded;
+use crate::compress::{Encoded, Histogram};
 use crate::error::{Code, Error, Result};
 use crate::net::{
     Connection, FrameReader, FrameWriter, LanePort, NetOptions, Pin, QuicReader, QuicWriter,
@@ -50,6 +50,7 @@ pub(super) struct Shared {
     pub(super) alive: Mutex<Instant>,
     pub(super) replaced: AtomicU64,
     pub(super) zero_bytes: AtomicU64,
+    pub(super) histogram: Histogram,
     pub(super) cancel: Cancel,
 }
 
@@ -177,6 +178,7 @@ impl Lane {
             self.shared.progress.add_wire((head.len() + chunk.payload.len()) as u64);
             let unsent = chunk.header.plain_len - chunk.header.sent_bytes();
             self.shared.zero_bytes.fetch_add(u64::from(unsent), Ordering::Relaxed);
+            self.shared.histogram.count(chunk.how);
             self.shared.progress.add_bytes(u64::from(chunk.header.plain_len));
             writer.write_all(&mut [Bytes::from(head), chunk.payload]).await?;
         }

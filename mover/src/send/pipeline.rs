@@ -1,27 +1,31 @@
 //! The donor's stages and threads, started together and ended together.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fastsst_proto::manifest::Entry;
-use fastsst_proto::{FileId, LaneId, RootHash, TransferId};
+use fastsst_proto::{Bottleneck, FileId, LaneId, RootHash, TransferId};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Changed, Hashes};
 use super::control::Order;
 use super::encode::EncodeWorker;
 use super::lane::{Lane, Shared};
+use super::pace::{Pace, Queues};
 use super::plan::Plan;
 use super::read::{ReadTag, Reader};
 use super::{BATCH, Donor, LANES_END};
-use crate::bottleneck::{Bottleneck, Queues};
+use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
-use crate::compress::{Encoded, Encoder};
+use crate::compress::{Encoded, Encoder, Histogram};
 use crate::disk::{IoDone, IoEngine};
 use crate::error::{Error, Result};
+use crate::level::{Controller, Level};
 use crate::net::NetOptions;
+use crate::options::Compress;
 use crate::pool::Pool;
 use crate::runtime::spawn;
 use crate::throttle::Throttle;
@@ -30,7 +34,7 @@ use crate::walk::{Class, SourceRoot};
 
 /// Chunks that wait between two stages. Why: enough that no stage starves for a scheduling
 /// quantum (16 MiB at 2 GiB/s are 8 ms), far less than the pool.
-const BETWEEN_STAGES: usize = 16;
+pub(super) const BETWEEN_STAGES: usize = 16;
 
 /// All stages of one transfer.
 #[derive(Debug)]
@@ -43,7 +47,9 @@ pub(super) struct Pipeline {
     cancel: Cancel,
     shared: Arc<Shared>,
     io: String,
-    bottleneck: Arc<Bottleneck>,
+    samples: Arc<Samples>,
+    throttle: Arc<Throttle>,
+    level: Arc<Level>,
     threads: Vec<JoinHandle<()>>,
     pools: [Pool; 2],
 }
@@ -53,8 +59,9 @@ pub(super) struct Pipeline {
 pub(super) struct Ended {
     pub(super) lanes_replaced: u64,
     pub(super) zero_bytes: u64,
+    /// Chunks by what was done to them.
+    pub(super) chunks: BTreeMap<String, u64>,
     pub(super) io: String,
-    pub(super) limited_by: String,
 }
 
 impl Pipeline {
@@ -92,10 +99,16 @@ impl Pipeline {
             alive: Mutex::new(Instant::now()),
             replaced: AtomicU64::new(0),
             zero_bytes: AtomicU64::new(0),
+            histogram: Histogram::default(),
             cancel: cancel.clone(),
         });
-        let bottleneck = Arc::new(Bottleneck::new(["disk-read", "cpu", "network"]));
-        let (reads, chunks) = (read_rx.clone(), chunk_rx);
+        let throttle = Arc::new(Throttle::new(options.rlimit));
+        let queues = Queues {
+            reads: read_rx.clone(),
+            chunks: chunk_rx,
+            wire: wire.clone(),
+            throttle: Arc::clone(&throttle),
+        };
         let mut pipeline = Self {
             plan,
             changed,
@@ -105,21 +118,28 @@ impl Pipeline {
             cancel: cancel.clone(),
             shared,
             io,
-            bottleneck,
+            samples: Arc::default(),
+            throttle,
+            level: Arc::new(Level::new(options.compress)),
             threads: Vec::new(),
             pools: [pool.clone(), wire.clone()],
         };
         pipeline.start_reader(donor, (roots, settle), engine, chunk_tx.clone())?;
         pipeline.start_encoders(donor, &read_rx, &chunk_tx)?;
         pipeline.start_lanes(donor, lanes)?;
-        let bottleneck = Arc::clone(&pipeline.bottleneck);
-        let queues = move || Queues {
-            second: reads.len() * 2 >= BETWEEN_STAGES,
-            third: chunks.len() * 2 >= BETWEEN_STAGES,
-        };
-        let watch = move || bottleneck.watch(queues);
-        pipeline.threads.push(spawn("fastsst-sample", cancel, watch)?);
+        pipeline.start_pace(donor, queues)?;
         Ok(pipeline)
+    }
+
+    fn start_pace(&mut self, donor: &Donor<'_>, queues: Queues) -> Result<()> {
+        let follows = donor.options.compress == Compress::Auto;
+        let controller = follows.then(Controller::default);
+        let (progress, level) = (Arc::clone(donor.progress), Arc::clone(&self.level));
+        let mut pace = Pace::new(queues, progress, level, controller);
+        let samples = Arc::clone(&self.samples);
+        let watch = move || samples.watch(|tick| pace.look(tick));
+        self.threads.push(spawn("fastsst-sample", &self.cancel, watch)?);
+        Ok(())
     }
 
     fn start_reader(
@@ -138,7 +158,7 @@ impl Pipeline {
             pool: self.pools[0].clone(),
             engine,
             lanes,
-            throttle: Throttle::new(donor.options.rlimit),
+            throttle: Arc::clone(&self.throttle),
             mode: donor.options.io.file_mode(),
             settle,
             cancel: self.cancel.clone(),
@@ -153,10 +173,12 @@ impl Pipeline {
         reads: &Receiver<IoDone<ReadTag>>,
         lanes: &Sender<Encoded>,
     ) -> Result<()> {
+        let stubborn = Arc::default();
         for number in 0..worker_count() {
             let worker = EncodeWorker {
                 reads: reads.clone(),
-                encoder: Encoder::new(donor.options.compress, self.pools[1].clone())?,
+                encoder: Encoder::new(Arc::clone(&stubborn), self.pools[1].clone())?,
+                level: Arc::clone(&self.level),
                 plan: Arc::clone(&self.plan),
                 catalog: Arc::clone(&self.catalog),
                 changed: Arc::clone(&self.changed),
@@ -213,10 +235,15 @@ impl Pipeline {
         Ok((entries, bytes, catalog.files(), catalog.root_hash(&self.hashes)?))
     }
 
+    /// What limited the transfer, as far as the donor sees.
+    pub(super) fn limited_by(&self) -> Bottleneck {
+        self.samples.verdict()
+    }
+
     /// Ends every stage in the order of the data path.
     pub(super) fn end(&mut self, cancel: &Cancel) -> Result<Ended> {
         self.plan.close();
-        self.bottleneck.stop();
+        self.samples.stop();
         let deadline = Instant::now() + LANES_END;
         for thread in self.threads.drain(..) {
             // The joiner has everything; a lane that cannot say good-bye must not hold us up.
@@ -231,8 +258,8 @@ impl Pipeline {
         Ok(Ended {
             lanes_replaced: self.shared.replaced.load(Ordering::Relaxed),
             zero_bytes: self.shared.zero_bytes.load(Ordering::Relaxed),
+            chunks: self.shared.histogram.to_map(),
             io: self.io.clone(),
-            limited_by: self.bottleneck.verdict(),
         })
     }
 }
@@ -244,7 +271,7 @@ impl Drop for Pipeline {
             pool.close();
         }
         self.plan.close();
-        self.bottleneck.stop();
+        self.samples.stop();
     }
 }
 

@@ -12,7 +12,7 @@ use flume::Sender;
 use super::catalog::{Catalog, Changed, FileToRead, Hashes};
 use super::plan::{Plan, Task};
 use crate::cancel::Cancel;
-use crate::compress::Encoded;
+use crate::compress::{Encoded, How};
 use crate::disk::{FileMode, IoEngine, IoJob, OpenFile};
 use crate::error::{Code, Error, Result};
 use crate::pool::Pool;
@@ -40,7 +40,7 @@ pub(super) struct Reader {
     pub(super) pool: Pool,
     pub(super) engine: IoEngine<ReadTag>,
     pub(super) lanes: Sender<Encoded>,
-    pub(super) throttle: Throttle,
+    pub(super) throttle: Arc<Throttle>,
     pub(super) mode: FileMode,
     /// A file is read when its last change is this long ago.
     pub(super) settle: Duration,
@@ -140,7 +140,7 @@ impl Reader {
             zero: all_pages(plain_len),
             hash,
         };
-        let encoded = Encoded { header, payload: bytes::Bytes::new() };
+        let encoded = Encoded { header, payload: bytes::Bytes::new(), how: How::Zero };
         self.lanes.send(encoded).map_err(|_closed| self.cancel.reason())
     }
 }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{DonorSession, State, Wanted, lane_bit};
+use crate::bottleneck::Bottleneck;
 use crate::error::ProtocolError;
 use crate::frame::{DeclKind, Declaration, Finish, Frame, Refusal};
 use crate::limits::{
@@ -97,6 +98,17 @@ impl DonorSession {
         };
         self.transmit.push_back(Frame::ManifestEnd { entries, bytes });
         self.state = State::Streaming { lanes, ended: Some((entries, bytes)) };
+        Ok(())
+    }
+
+    /// Tells what limits the transfer, as far as the donor can see; the last word counts.
+    ///
+    /// Errors: outside the transfer.
+    pub fn limited_by(&mut self, bottleneck: Bottleneck) -> Result<(), ProtocolError> {
+        let State::Streaming { .. } = self.state else {
+            return Err(self.misuse("limited_by"));
+        };
+        self.transmit.push_back(Frame::LimitedBy(bottleneck));
         Ok(())
     }
 

@@ -46,6 +46,13 @@ impl DonorSession {
                 State::Streaming { .. } | State::AwaitCommitted { .. },
                 Frame::Have(_) | Frame::HaveEnd { .. },
             ) => Ok(()),
+            (
+                State::Streaming { .. } | State::AwaitCommitted { .. },
+                Frame::LimitedBy(bottleneck),
+            ) => {
+                self.events.push_back(DonorEvent::PeerLimitedBy(bottleneck));
+                Ok(())
+            }
             (State::AwaitCommitted { root_hash, .. }, Frame::Committed { root_hash: theirs }) => {
                 self.on_committed(root_hash, theirs)
             }

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{Accept, Declaration, Finish, Frame, Have, Refusal, lists, ty};
+use crate::bottleneck::Bottleneck;
 use crate::codec::{Reader, put_u16, put_u32, put_u64};
 use crate::error::WireError;
 use crate::limits::LANES_MAX;
@@ -45,6 +46,7 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             put_u32(out, file.0);
             put_u16(out, generation.0);
         }
+        Frame::LimitedBy(bottleneck) => out.push(bottleneck.number()),
     }
 }
 
@@ -73,6 +75,7 @@ pub(super) fn decode(ty: u8, reader: &mut Reader<'_>) -> Result<Frame, WireError
             file: FileId(reader.u32()?),
             generation: crate::chunk::read_generation(reader)?,
         },
+        ty::LIMITED_BY => Frame::LimitedBy(Bottleneck::from_number(reader.u8()?)),
         _ => return Err(WireError::UnknownType { ty }),
     })
 }

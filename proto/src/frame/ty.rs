@@ -44,9 +44,11 @@ pub const HEARTBEAT: u8 = 0x81;
 pub const HAVE: u8 = 0x82;
 /// [`super::Frame::HaveEnd`].
 pub const HAVE_END: u8 = 0x83;
+/// [`super::Frame::LimitedBy`].
+pub const LIMITED_BY: u8 = 0x84;
 
 /// Every type with its name in the specification.
-pub const ALL: [(u8, &str); 21] = [
+pub const ALL: [(u8, &str); 22] = [
     (HELLO, "Hello"),
     (WELCOME, "Welcome"),
     (REFUSE, "Refuse"),
@@ -68,4 +70,5 @@ pub const ALL: [(u8, &str); 21] = [
     (HEARTBEAT, "Heartbeat"),
     (HAVE, "Have"),
     (HAVE_END, "HaveEnd"),
+    (LIMITED_BY, "LimitedBy"),
 ];

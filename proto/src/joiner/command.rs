@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::{JoinerSession, State};
+use crate::bottleneck::Bottleneck;
 use crate::error::ProtocolError;
 use crate::frame::{Accept, Frame, Refusal};
 use crate::limits::FILES_PER_FRAME_MAX;
@@ -81,6 +82,17 @@ impl JoinerSession {
         for files in files.chunks(FILES_PER_FRAME_MAX) {
             self.transmit.push_back(Frame::Durable(files.to_vec()));
         }
+        Ok(())
+    }
+
+    /// Tells what limits the transfer, as far as the joiner can see; the last word counts.
+    ///
+    /// Errors: outside the transfer.
+    pub fn limited_by(&mut self, bottleneck: Bottleneck) -> Result<(), ProtocolError> {
+        let (State::Receiving { .. } | State::Finishing { .. }) = self.state else {
+            return Err(self.misuse("limited_by"));
+        };
+        self.transmit.push_back(Frame::LimitedBy(bottleneck));
         Ok(())
     }
 

@@ -40,6 +40,10 @@ impl JoinerSession {
                 self.events.push_back(JoinerEvent::ManifestEnd { entries, bytes });
                 Ok(())
             }
+            (State::Receiving { .. } | State::Finishing { .. }, Frame::LimitedBy(bottleneck)) => {
+                self.events.push_back(JoinerEvent::PeerLimitedBy(bottleneck));
+                Ok(())
+            }
             (State::Receiving { lanes }, Frame::Finish(finish)) => {
                 self.tally.finish(finish.entries, finish.bytes)?;
                 self.state = State::Finishing { lanes, root_hash: finish.root_hash };

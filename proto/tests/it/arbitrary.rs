@@ -214,6 +214,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
             .prop_map(|(bytes, files, phase)| Frame::Heartbeat { bytes, files, phase }),
         have().prop_map(Frame::Have),
         chunk_ref().prop_map(|at| Frame::HaveEnd { file: at.file, generation: at.generation }),
+        proptest::sample::select(&Bottleneck::ALL[..]).prop_map(Frame::LimitedBy),
     ];
     prop_oneof![handshake, lanes, manifest, rest]
 }

@@ -157,6 +157,7 @@ fn transfer_frames() -> Vec<(&'static str, Frame)> {
         ("ack", Frame::Ack(vec![at(0), at(0x0506)])),
         ("have", Frame::Have(have)),
         ("have_end", Frame::HaveEnd { file: FileId(7), generation: Generation(1) }),
+        ("limited_by", Frame::LimitedBy(Bottleneck::Network)),
     ]
 }
 

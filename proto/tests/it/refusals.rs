@@ -256,6 +256,8 @@ fn commands_out_of_place_change_nothing() {
     misuse(pair.joiner.accept(Accept { lanes: 1 }));
     misuse(pair.joiner.committed(RootHash([0; 32])));
     misuse(pair.joiner.durable(vec![]));
+    misuse(pair.donor.limited_by(Bottleneck::Cpu));
+    misuse(pair.joiner.limited_by(Bottleneck::Cpu));
     pair.exchange().unwrap();
     let unnamed = Declaration { roots: vec![String::new()], ..declaration(1) };
     assert!(matches!(pair.donor.declare(unnamed), Err(ProtocolError::Unsendable(_))));

@@ -58,6 +58,7 @@ struct Donor {
     durable: BTreeMap<FileId, Generation>,
     lanes_ready: usize,
     is_started: bool,
+    joiner_limited_by: Bottleneck,
     is_committed: bool,
 }
 
@@ -71,6 +72,7 @@ impl Donor {
             durable: BTreeMap::new(),
             lanes_ready: 0,
             is_started: false,
+            joiner_limited_by: Bottleneck::default(),
             is_committed: false,
         }
     }
@@ -97,10 +99,12 @@ impl Donor {
                 DonorEvent::Durable(files) => self.durable.extend(files),
                 DonorEvent::Committed { root_hash } => {
                     assert_eq!(root_hash, root_of(&self.files));
+                    assert_eq!(self.joiner_limited_by, Bottleneck::DiskWrite, "it came before");
                     self.is_committed = true;
                     session.bye().unwrap();
                 }
                 DonorEvent::PeerProgress { .. } => {}
+                DonorEvent::PeerLimitedBy(seen) => self.joiner_limited_by = seen,
                 DonorEvent::BypassDone => panic!("no bypass"),
             }
         }
@@ -156,6 +160,7 @@ impl Donor {
             bytes,
         };
         // Legal once; afterwards a misuse that changes nothing.
+        survives(session.limited_by(Bottleneck::DiskRead));
         survives(session.finish(finish));
     }
 }
@@ -166,6 +171,7 @@ struct Joiner {
     files: Files,
     unreported: Vec<(FileId, Generation)>,
     finish: Option<Finish>,
+    donor_limited_by: Bottleneck,
     is_closed: bool,
 }
 
@@ -192,6 +198,7 @@ impl Joiner {
                 JoinerEvent::Finish(finish) => self.finish = Some(finish),
                 JoinerEvent::Bye => self.is_closed = true,
                 JoinerEvent::PeerProgress { .. } => {}
+                JoinerEvent::PeerLimitedBy(seen) => self.donor_limited_by = seen,
             }
         }
         if !self.unreported.is_empty() {
@@ -199,6 +206,8 @@ impl Joiner {
             session.durable(self.unreported.drain(..half).collect()).unwrap();
         } else if let Some(finish) = self.finish.take() {
             assert_eq!(finish.root_hash, root_of(&self.files), "compared before the commit");
+            assert_eq!(self.donor_limited_by, Bottleneck::DiskRead, "it came before");
+            session.limited_by(Bottleneck::DiskWrite).unwrap();
             session.committed(root_of(&self.files)).unwrap();
         }
     }

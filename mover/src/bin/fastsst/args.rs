@@ -51,9 +51,12 @@ pub(crate) struct Send {
     /// Largest rate at which files are read, such as 100m (bytes per second)
     #[arg(long, value_name = "RATE")]
     pub(crate) rlimit: Option<String>,
-    /// auto, none, zstd or zstd:LEVEL
+    /// auto (follows the bottleneck), none, zstd or zstd:LEVEL
     #[arg(long, default_value = "auto")]
     pub(crate) compress: String,
+    /// Let everything else on this machine go first: lowest priority for processors and disks
+    #[arg(long)]
+    pub(crate) polite: bool,
     /// How long to try to reach the receiver, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) connect_timeout: u64,
@@ -137,6 +140,7 @@ impl Send {
     pub(crate) fn options(&self) -> Result<Options> {
         Ok(Options {
             compress: Compress::parse(&self.compress)?,
+            polite: self.polite,
             rlimit: self.rlimit.as_deref().map(parse_bytes).transpose()?,
             connect_timeout: Duration::from_secs(self.connect_timeout),
             ..self.common.options()?

@@ -1,0 +1,95 @@
+//! Watches the donor's queues: what limits the transfer, and how hard to compress.
+
+use std::sync::Arc;
+
+use fastsst_proto::Bottleneck;
+use flume::Receiver;
+
+use super::pipeline::BETWEEN_STAGES;
+use super::read::ReadTag;
+use crate::bottleneck::{TICKS_PER_WINDOW, Tick};
+use crate::compress::Encoded;
+use crate::disk::IoDone;
+use crate::level::{Controller, Level, Window};
+use crate::pool::Pool;
+use crate::progress::Progress;
+use crate::throttle::Throttle;
+
+/// What is watched.
+#[derive(Debug)]
+pub(super) struct Queues {
+    /// Before the stage *hash and compress*.
+    pub(super) reads: Receiver<IoDone<ReadTag>>,
+    /// Before the lanes.
+    pub(super) chunks: Receiver<Encoded>,
+    /// Buffers for compressed chunks: when all are out, the lanes hold them.
+    pub(super) wire: Pool,
+    pub(super) throttle: Arc<Throttle>,
+}
+
+impl Queues {
+    /// Whether chunks wait for the lanes.
+    fn lanes_are_full(&self) -> bool {
+        self.chunks.len() * 2 >= BETWEEN_STAGES || self.wire.available() == 0
+    }
+
+    /// The last stage with work waiting before it is the slowest; without any, the first one is.
+    fn slowest(&self) -> Bottleneck {
+        if self.throttle.was_felt() {
+            Bottleneck::Rlimit
+        } else if self.lanes_are_full() {
+            Bottleneck::Network
+        } else if self.reads.len() * 2 >= BETWEEN_STAGES {
+            Bottleneck::Cpu
+        } else {
+            Bottleneck::DiskRead
+        }
+    }
+}
+
+/// Follows the queues, one look at a time.
+#[derive(Debug)]
+pub(super) struct Pace {
+    queues: Queues,
+    progress: Arc<Progress>,
+    level: Arc<Level>,
+    /// Absent unless the level follows the bottleneck.
+    controller: Option<Controller>,
+    /// Looks with full lanes in the window that is not over.
+    full: u32,
+    /// Plain bytes sent until the last window ended.
+    bytes: u64,
+}
+
+impl Pace {
+    /// With a controller the level follows the bottleneck, else it stays as it is.
+    pub(super) fn new(
+        queues: Queues,
+        progress: Arc<Progress>,
+        level: Arc<Level>,
+        controller: Option<Controller>,
+    ) -> Self {
+        Self { queues, progress, level, controller, full: 0, bytes: 0 }
+    }
+
+    /// One look: what everybody waits for now.
+    pub(super) fn look(&mut self, tick: Tick) -> Bottleneck {
+        self.full += u32::from(self.queues.lanes_are_full());
+        if tick.ends_window {
+            self.end_window(tick.cpu_idle);
+        }
+        self.queues.slowest()
+    }
+
+    fn end_window(&mut self, cpu_idle: f64) {
+        let bytes = self.progress.bytes_done();
+        let pressure = f64::from(self.full) / f64::from(TICKS_PER_WINDOW);
+        let window = Window { pressure, cpu_idle, bytes: bytes.saturating_sub(self.bytes) };
+        (self.full, self.bytes) = (0, bytes);
+        let Some(controller) = &mut self.controller else { return };
+        let level = controller.next(&window);
+        if self.level.set(level) {
+            tracing::debug!("compression level {level:?} from now on: {window:?}");
+        }
+    }
+}
