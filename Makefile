@@ -14,7 +14,7 @@ BARE := x86_64-unknown-none
 bare_target = $$(d=$$(rustc --print target-libdir --target $(BARE) 2>/dev/null) && [ -d "$$d" ] \
 	&& echo $(BARE) || rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: demo test bench build bare lint fmt deps install clean
+.PHONY: demo test bench bench-micro build bare lint fmt deps install clean
 
 # A second node joins a cluster by fastsst, then by rsync: one table.
 demo: build
@@ -28,11 +28,18 @@ test: deps
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
 	$(CARGO) test --locked --release --workspace --lib --bins --tests -- --test-threads=2
 
-# fastsst beside its rivals, as docs/BENCHMARKS.md describes: BENCH="--mib 512 --runs 3 --dir /srv"
-BENCH ?= --mib 3072 --runs 5 --dir "$(TARGET)"
+# fastsst beside its rivals, as docs/BENCHMARKS.md describes; tables, figures and charts go to
+# docs/bench. Another choice: BENCH="--mib 512 --runs 3 --dir /srv --scenario datadir"
+BENCH ?= --dir "$(TARGET)" --out docs/bench
 bench: build
+	@bash .ci/bench-deps "$(TARGET)/bench-tools"
 	$(CARGO) run --locked --release --quiet -p fastsst-benches -- \
-		--fastsst "$(abspath $(TARGET))/release/fastsst" $(BENCH)
+		--fastsst "$(abspath $(TARGET))/release/fastsst" \
+		--syq "$(abspath $(TARGET))/bench-tools/bin/syq" $(BENCH)
+
+# What hashing, compressing and framing cost by themselves; less than a minute.
+bench-micro: deps
+	$(CARGO) bench --locked --quiet -p fastsst-benches --bench micro
 
 build: deps
 	$(CARGO) build --locked --release -p fastsst-mover -p fastsst-sst-shim --bins

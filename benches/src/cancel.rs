@@ -29,6 +29,12 @@ impl Cancel {
         self.0.load(Ordering::Relaxed)
     }
 
+    /// As a signal does.
+    #[cfg(test)]
+    pub(crate) fn set(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
     /// Stops the caller when a signal has come.
     ///
     /// # Errors

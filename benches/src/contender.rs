@@ -1,22 +1,37 @@
 //! Who copies.
 
 pub(crate) mod fastsst;
+pub(crate) mod floor;
+pub(crate) mod mariabackup;
 pub(crate) mod rsync;
+pub(crate) mod rsync_parallel;
+pub(crate) mod rsync_ssh;
+pub(crate) mod rsync_stunnel;
+pub(crate) mod syq;
+pub(crate) mod tar;
 
+mod exchange;
+mod rsyncd;
+mod sshd;
+
+use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::cancel::Cancel;
+use crate::network::{Network, Place};
+use crate::programs;
 use crate::side::Cost;
 
 /// A way to copy a directory from one process to another over the network.
 ///
-/// Adding one: a module below this one, and a line in [`Args::contenders`](crate::args::Args).
+/// Adding one: a module below this one, and a line in
+/// [`contenders`](crate::catalogue::contenders).
 pub(crate) trait Contender {
-    /// Name in the table, in the report and for `--only`.
+    /// Name in the table, in the report and for `--contender`.
     fn name(&self) -> &'static str;
 
     /// Looks for the programs, once, before any run.
@@ -30,6 +45,20 @@ pub(crate) trait Contender {
     /// # Errors
     /// The copy failed, or a signal has come.
     fn run(&self, job: &Job<'_>) -> Result<Measurement>;
+
+    /// How a copy is proven.
+    fn proof(&self) -> Proof {
+        Proof::Equal
+    }
+}
+
+/// What must be true of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// It is the source, in everything that a [`Tree`](crate::tree::Tree) holds.
+    Equal,
+    /// It has all the tables: what a backup of a running server can be asked for.
+    Tables,
 }
 
 /// What is measured.
@@ -52,26 +81,68 @@ pub(crate) struct Job<'a> {
     pub(crate) target: &'a Path,
     /// An empty directory for everything else, readable by its owner only.
     pub(crate) scratch: &'a Path,
+    /// Whether files have holes worth keeping, which some programs must be told.
+    pub(crate) sparse: bool,
+    /// Where the sides run.
+    pub(crate) network: &'a Network,
     /// Whether to stop.
     pub(crate) cancel: &'a Cancel,
 }
 
 impl Job<'_> {
+    /// Where the sender runs.
+    fn sender(&self) -> &Place {
+        &self.network.sender
+    }
+
+    /// Where the receiver runs.
+    fn receiver(&self) -> &Place {
+        &self.network.receiver
+    }
+
+    /// Makes the copy of a program durable that does not do it itself.
+    fn sync_target(&self) -> Result<()> {
+        let target = File::open(self.target).context("cannot open the target")?;
+        rustix::fs::syncfs(&target).context("cannot sync the target")
+    }
+
     /// A command line as it can be told: places by role, secrets are not in it.
     fn tell(&self, command: &Command) -> String {
-        let program = Path::new(command.get_program());
-        let program = program.file_name().unwrap_or(program.as_os_str());
-        let mut line = program.to_string_lossy().into_owned();
-        for argument in command.get_args() {
-            line = line + " " + &argument.to_string_lossy();
-        }
+        let whole: Vec<_> = std::iter::once(command.get_program())
+            .chain(command.get_args())
+            .map(|word| word.to_string_lossy())
+            .collect();
+        let own = match whole.as_slice() {
+            // Where it runs is in the head of the table.
+            [ip, netns, exec, _, own @ ..] if ip.ends_with("ip") && netns == "netns" => {
+                debug_assert!(exec == "exec");
+                own
+            }
+            own => own,
+        };
+        let words: Vec<_> = own.iter().map(|word| quoted(&self.by_role(word))).collect();
+        words.join(" ")
+    }
+
+    /// Places by role, and of all other paths the last part.
+    fn by_role(&self, word: &str) -> String {
+        let mut word = word.to_owned();
         for (path, role) in
             [(self.source, "SOURCE"), (self.target, "TARGET"), (self.scratch, "SCRATCH")]
         {
-            line = line.replace(&*path.to_string_lossy(), role);
+            word = word.replace(&*path.to_string_lossy(), role);
         }
-        line
+        programs::without_directories(&word)
     }
+}
+
+/// A word of a command line, in quotes when a shell would take it apart.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| !c.is_whitespace() && !"\"'\\;|&<>()$`*".contains(c);
+    if word.chars().all(plain) && !word.is_empty() {
+        return word.to_owned();
+    }
+    format!("'{word}'")
 }
 
 /// One copy that was made.
@@ -79,24 +150,42 @@ impl Job<'_> {
 pub(crate) struct Measurement {
     /// From the start of the sender until both sides were done and the copy durable.
     pub(crate) wall_seconds: f64,
+    /// Processor time of the whole machine meanwhile, write-back and other programs included.
+    pub(crate) machine_cpu_seconds: Option<f64>,
     /// The sender's cost.
     pub(crate) sender: Cost,
     /// The receiver's cost.
     pub(crate) receiver: Cost,
     /// The command lines, the receiver's first.
     pub(crate) commands: Vec<String>,
+    /// What the program says about itself in a few words.
+    pub(crate) notes: String,
     /// What the program says about itself.
     pub(crate) details: serde_json::Value,
 }
 
-/// First line that `program` prints about its version.
-fn version(program: &Path) -> Result<String> {
-    let output = Command::new(program)
-        .arg("--version")
-        .output()
-        .with_context(|| format!("{} cannot be run", program.display()))?;
-    ensure!(output.status.success(), "{} --version fails", program.display());
-    let text = String::from_utf8_lossy(&output.stdout);
-    let words = text.lines().next().unwrap_or_default().split_ascii_whitespace();
-    Ok(words.collect::<Vec<_>>().join(" "))
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Link;
+
+    #[test]
+    fn commands_are_told_by_role() {
+        let network = Network::over(Link::Loopback).unwrap();
+        let cancel = Cancel::default();
+        let job = Job {
+            source: Path::new("/x/source"),
+            target: Path::new("/x/1/copy"),
+            scratch: Path::new("/x/1/scratch"),
+            sparse: false,
+            network: &network,
+            cancel: &cancel,
+        };
+        let mut command = Command::new("/usr/bin/ip");
+        command.args(["netns", "exec", "fsb1a", "/usr/bin/bash", "-c", "a  |\n b", "/x/source/"]);
+        assert_eq!(job.tell(&command), "bash -c 'a | b' SOURCE/");
+        let mut command = Command::new("rsync");
+        command.args(["-e", "/usr/bin/ssh -F /x/1/scratch/config", "--inplace", "/opt/y/rsync"]);
+        assert_eq!(job.tell(&command), "rsync -e 'ssh -F SCRATCH/config' --inplace rsync");
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use serde::Serialize;
 
@@ -20,6 +21,8 @@ pub(crate) struct Machine {
     pub(crate) system: String,
     /// File system that source and copies are on.
     pub(crate) file_system: String,
+    /// Commit of the sources around, with a plus when they were changed; empty elsewhere.
+    pub(crate) commit: String,
     /// This program's version.
     pub(crate) bench_version: &'static str,
 }
@@ -35,9 +38,22 @@ impl Machine {
             kernel: rustix::system::uname().release().to_string_lossy().into_owned(),
             system: field("/etc/os-release", "PRETTY_NAME", '='),
             file_system: file_system(dir).unwrap_or_default(),
+            commit: commit(),
             bench_version: env!("CARGO_PKG_VERSION"),
         }
     }
+}
+
+fn commit() -> String {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").args(arguments).output().ok()?;
+        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        output.status.success().then_some(text)
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]) else { return String::new() };
+    let changed = git(&["status", "--porcelain", "--untracked-files=no"]);
+    let mark = if changed.is_some_and(|changed| !changed.is_empty()) { "+" } else { "" };
+    commit + mark
 }
 
 fn field(file: &str, name: &str, separator: char) -> String {

@@ -5,43 +5,61 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use rustix::param::clock_ticks_per_second;
 
 use crate::cache::{self, Cold};
 use crate::cancel::Cancel;
-use crate::contender::{Contender, Job};
-use crate::report::{Entrant, Outcome, Run};
+use crate::contender::{Contender, Job, Proof, mariabackup};
+use crate::dataset::store::Store;
+use crate::network::Network;
+use crate::outcome::{Entrant, Outcome, Run};
+use crate::residency::Residency;
+use crate::say;
 use crate::scenario::Scenario;
-use crate::stats::mib;
 use crate::tree::Tree;
-use crate::{machine, say};
 
 /// How and where.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Plan<'a> {
     /// Runs of each contender.
     pub(crate) runs: u32,
-    /// An empty directory for source, copies and logs.
+    /// An empty directory for copies and logs.
     pub(crate) work: &'a Path,
+    /// Where the data comes from.
+    pub(crate) store: &'a Store,
     /// Whether to stop.
     pub(crate) cancel: &'a Cancel,
 }
 
-/// Generates the data and lets everybody copy it.
+/// What every run of a scenario has in common.
+#[derive(Debug, Clone, Copy)]
+struct Course<'a> {
+    source: &'a Path,
+    original: &'a Tree,
+    sparse: bool,
+    network: &'a Network,
+    plan: &'a Plan<'a>,
+}
+
+/// Lets everybody copy the data of one scenario.
 ///
 /// # Errors
 /// The data cannot be made, or a signal has come. A contender that fails is part of the outcome.
 pub(crate) fn run(
-    scenario: &dyn Scenario,
+    scenario: &Scenario,
+    network: &Network,
     contenders: &mut [Box<dyn Contender>],
     plan: &Plan<'_>,
 ) -> Result<Outcome> {
     let mut entrants: Vec<Entrant> = contenders.iter_mut().map(|one| enter(one.as_mut())).collect();
-    let source = plan.work.join("source");
-    fs::create_dir(&source).context("cannot create the source")?;
-    say(&format!("{}: generating {:.0} MiB", scenario.name(), mib(scenario.bytes())));
-    scenario.generate(&source, plan.cancel)?;
-    let original = Tree::read(&source, plan.cancel)?;
+    let stored = plan.store.get(scenario.data.as_ref(), plan.cancel)?;
+    let original = Tree::read(&stored.tree, plan.cancel)?;
+    let course = Course {
+        source: &stored.tree,
+        original: &original,
+        sparse: scenario.data.is_sparse(),
+        network,
+        plan,
+    };
     let mut cold = None;
 
     for round in 1..=plan.runs {
@@ -49,24 +67,27 @@ pub(crate) fn run(
             if !entrant.takes_part() {
                 continue;
             }
-            match once(contender.as_ref(), &source, &original, plan) {
+            let place = format!("{}: {round}/{}", scenario.name, plan.runs);
+            match once(contender.as_ref(), &course) {
                 Ok(run) => {
-                    say(&format!("{round}/{}: {}", plan.runs, run.line(contender.name())));
+                    say(&format!("{place}: {}", run.line(contender.name())));
                     cold = Some(run.cold);
                     entrant.runs.push(run);
                 }
                 // Not the contender's fault: nothing that it says counts.
                 Err(error) if plan.cancel.is_set() => return Err(error),
                 Err(error) => {
-                    say(&format!("{round}/{}: {}: {error:#}", plan.runs, contender.name()));
+                    say(&format!("{place}: {}: {error:#}", contender.name()));
                     entrant.failure = Some(format!("run {round}: {error:#}"));
                 }
             }
         }
     }
     Ok(Outcome {
-        name: scenario.name(),
-        data: scenario.describe(),
+        name: scenario.name.to_string(),
+        data: stored.about,
+        link: scenario.link.describe(),
+        link_bits_per_second: scenario.link.bits_per_second(),
         files: original.files,
         bytes: original.bytes,
         runs: plan.runs,
@@ -83,28 +104,34 @@ fn enter(contender: &mut dyn Contender) -> Entrant {
     Entrant { name: contender.name(), about, absence, failure: None, runs: Vec::new() }
 }
 
-/// One copy: cold caches, the measured part, the comparison, and nothing left behind.
-fn once(contender: &dyn Contender, source: &Path, original: &Tree, plan: &Plan<'_>) -> Result<Run> {
-    let here = tempfile::tempdir_in(plan.work).context("cannot create a directory")?;
+/// One copy: cold caches, the measured part, the proof, and nothing left behind.
+fn once(contender: &dyn Contender, course: &Course<'_>) -> Result<Run> {
+    let (source, original, cancel) = (course.source, course.original, course.plan.cancel);
+    let here = tempfile::tempdir_in(course.plan.work).context("cannot create a directory")?;
     let (target, scratch) = (here.path().join("copy"), here.path().join("scratch"));
     for dir in [&target, &scratch] {
         fs::create_dir(dir).context("cannot create a directory")?;
     }
-    plan.cancel.check()?;
+    cancel.check()?;
     let cold = cache::chill(source)?;
 
-    let busy_before = machine::busy_ticks();
-    let job = Job { source, target: &target, scratch: &scratch, cancel: plan.cancel };
+    let (sparse, network) = (course.sparse, course.network);
+    let job = Job { source, target: &target, scratch: &scratch, sparse, network, cancel };
     let measured = contender.run(&job)?;
-    let busy = machine::busy_ticks().zip(busy_before).map(|(after, before)| after - before);
+    // Looked at before anything else reads the files.
+    let residency = Residency::of(source, &target);
 
-    let copy = Tree::read(&target, plan.cancel)?;
-    if let Some(difference) = original.difference(&copy) {
-        bail!("the copy is not the source: {difference}");
+    match contender.proof() {
+        Proof::Equal => {
+            let copy = Tree::read(&target, cancel)?;
+            if let Some(difference) = original.difference(&copy) {
+                bail!("the copy is not the source: {difference}");
+            }
+        }
+        Proof::Tables => mariabackup::has_all_tables(source, &target)?,
     }
     here.close().context("cannot remove a copy")?;
-    let machine_cpu_seconds = busy.map(|ticks| ticks as f64 / clock_ticks_per_second() as f64);
-    Ok(Run::new(measured, original.bytes, cold, machine_cpu_seconds))
+    Ok(Run::new(measured, original.bytes, cold, residency))
 }
 
 #[cfg(test)]
@@ -113,13 +140,25 @@ mod tests {
     use crate::contender::fastsst::Fastsst;
     use crate::contender::rsync::Rsync;
     use crate::contender::{About, Measurement};
-    use crate::scenario::datadir::Datadir;
+    use crate::dataset::synthetic::Synthetic;
+    use crate::network::Link;
 
     fn race(contenders: &mut [Box<dyn Contender>]) -> (Outcome, tempfile::TempDir) {
-        let work = tempfile::tempdir().unwrap();
-        let cancel = Cancel::default();
-        let plan = Plan { runs: 2, work: work.path(), cancel: &cancel };
-        (run(&Datadir::new(2), contenders, &plan).unwrap(), work)
+        let dir = tempfile::tempdir().unwrap();
+        let work = dir.path().join("work");
+        fs::create_dir(&work).unwrap();
+        let (cancel, store) = (Cancel::default(), Store::new(dir.path().join("data")));
+        let plan = Plan { runs: 2, work: &work, store: &store, cancel: &cancel };
+        let scenario = Scenario {
+            name: "test".into(),
+            data: Box::new(Synthetic::new(2)),
+            link: Link::Loopback,
+            contenders: &[],
+        };
+        let network = Network::over(scenario.link).unwrap();
+        let outcome = run(&scenario, &network, contenders, &plan).unwrap();
+        assert_eq!(fs::read_dir(work).unwrap().count(), 0, "nothing is left");
+        (outcome, dir)
     }
 
     /// Says that it has copied.
@@ -138,9 +177,11 @@ mod tests {
         fn run(&self, _: &Job<'_>) -> Result<Measurement> {
             Ok(Measurement {
                 wall_seconds: 0.0,
+                machine_cpu_seconds: None,
                 sender: crate::side::Cost::default(),
                 receiver: crate::side::Cost::default(),
                 commands: Vec::new(),
+                notes: String::new(),
                 details: serde_json::Value::Null,
             })
         }
@@ -149,27 +190,26 @@ mod tests {
     #[test]
     fn absent_and_lying_contenders_are_part_of_the_outcome() {
         let absent = Fastsst::quic("/nonexistent/fastsst".into());
-        let (outcome, work) = race(&mut [Box::new(absent), Box::new(Liar)]);
+        let (outcome, _dir) = race(&mut [Box::new(absent), Box::new(Liar)]);
         assert!(outcome.entrants[0].absence.as_ref().unwrap().contains("cannot be run"));
         let failure = outcome.entrants[1].failure.as_ref().unwrap();
         assert!(failure.contains("the copy is not the source"), "{failure}");
-        assert_eq!(fs::read_dir(work.path()).unwrap().count(), 1, "only the source is left");
     }
 
     #[test]
     fn rsync_copies_and_is_counted() {
-        let mut rsync = Rsync::new();
+        let mut rsync = Rsync::default();
         if rsync.prepare().is_err() {
             return;
         }
-        let (outcome, _work) = race(&mut [Box::new(rsync)]);
+        let (outcome, _dir) = race(&mut [Box::new(rsync)]);
         let entrant = &outcome.entrants[0];
         assert_eq!(entrant.failure, None);
         assert_eq!(entrant.runs.len(), 2);
         let measured = &entrant.runs[0].measured;
         assert!(measured.wall_seconds > 0.0);
         assert!(measured.receiver.peak_rss_bytes > 1 << 20, "{measured:?}");
-        assert!(measured.commands[1].starts_with("rsync -a "), "{measured:?}");
+        assert!(measured.commands[1].starts_with("rsync -a --whole-file"), "{measured:?}");
         assert!(measured.commands[1].contains(" SOURCE/ "), "{measured:?}");
     }
 }

@@ -122,6 +122,11 @@ impl Side {
         self.end.map(|(_, cost)| cost).context("an ended child has no cost")
     }
 
+    /// Number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processes it has started and that still run.
     pub(crate) fn children(&self) -> Vec<u32> {
         children(self.child.id())
@@ -141,11 +146,8 @@ impl Side {
     }
 
     fn sample(&mut self) {
-        let (mut sum, mut found) = (0, vec![self.child.id()]);
-        while let Some(pid) = found.pop() {
-            sum += peak_rss(pid).unwrap_or(0);
-            found.extend(children(pid));
-        }
+        let all = std::iter::once(self.child.id()).chain(descendants(self.child.id()));
+        let sum = all.filter_map(peak_rss).sum();
         self.peak_rss_bytes = self.peak_rss_bytes.max(sum);
     }
 
@@ -167,9 +169,17 @@ impl Side {
 
     /// Only while the leader is not waited for: until then nobody else can have its number.
     fn kill_group(&self) {
+        // Those that have left the group, as servers for SSH do with every connection. Found
+        // while their parents live, so that the numbers are theirs.
+        let strays = descendants(self.child.id());
         if let Ok(pid) = self.pid() {
             // Fails when nothing is left in it, which is what is wanted.
             kill_process_group(pid, Signal::KILL).unwrap_or(());
+        }
+        for stray in strays {
+            if let Some(pid) = i32::try_from(stray).ok().and_then(Pid::from_raw) {
+                kill_process(pid, Signal::KILL).unwrap_or(());
+            }
         }
     }
 }
@@ -206,6 +216,17 @@ pub(crate) fn watch<const N: usize>(
         sleep(POLL);
     }
     Ok(())
+}
+
+/// Children, their children, and so on.
+fn descendants(pid: u32) -> Vec<u32> {
+    let mut found = children(pid);
+    let mut at = 0;
+    while let Some(pid) = found.get(at) {
+        found.extend(children(*pid));
+        at += 1;
+    }
+    found
 }
 
 fn children(pid: u32) -> Vec<u32> {

@@ -5,14 +5,19 @@ use std::fs::{self, File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use blake3::Hasher;
 
 use crate::cancel::Cancel;
 
 /// Where a receiver of fastsst keeps its own files, at the top of the copy.
 const STAGING_NAME: &str = ".fastsst";
+
+/// Threads that read a tree. Why: it is not timed, and one reads a cold disk at a third of its speed.
+const READERS: usize = 4;
 
 /// Everything below a directory that a copy must have too.
 #[derive(Debug)]
@@ -50,18 +55,31 @@ impl Tree {
     /// # Errors
     /// Something cannot be read, or a signal has come.
     pub(crate) fn read(root: &Path, cancel: &Cancel) -> Result<Self> {
+        let paths = walk(root)?;
+        let next = AtomicUsize::new(0);
+        // Each takes the next path, so that a large file does not keep the others waiting.
+        let read = || {
+            let mut found = Vec::new();
+            while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+                found.push((path, entry(path, cancel)?));
+            }
+            Ok::<_, anyhow::Error>(found)
+        };
+        let parts = thread::scope(|scope| {
+            let readers: Vec<_> = (0..READERS).map(|_| scope.spawn(read)).collect();
+            readers
+                .into_iter()
+                .map(|reader| reader.join().unwrap_or_else(|_| bail!("a reader panicked")))
+                .collect::<Result<Vec<_>>>()
+        })?;
         let mut tree = Self { entries: BTreeMap::new(), bytes: 0, files: 0 };
-        for path in walk(root)? {
-            let cannot = || format!("cannot read {}", path.display());
-            let metadata = fs::symlink_metadata(&path).with_context(cannot)?;
-            let content = content(&path, &metadata, cancel).with_context(cannot)?;
-            if let Content::File { bytes, .. } = &content {
+        for (path, entry) in parts.into_iter().flatten() {
+            if let Content::File { bytes, .. } = &entry.content {
                 tree.bytes += bytes;
                 tree.files += 1;
             }
-            let owner = (metadata.uid(), metadata.gid());
-            let relative = path.strip_prefix(root).unwrap_or(&path).to_owned();
-            tree.entries.insert(relative, Entry { mode: metadata.mode(), owner, content });
+            let relative = path.strip_prefix(root).unwrap_or(path).to_owned();
+            tree.entries.insert(relative, entry);
         }
         Ok(tree)
     }
@@ -108,6 +126,13 @@ fn walk(root: &Path) -> Result<Vec<PathBuf>> {
         }
     }
     Ok(found)
+}
+
+fn entry(path: &Path, cancel: &Cancel) -> Result<Entry> {
+    let cannot = || format!("cannot read {}", path.display());
+    let metadata = fs::symlink_metadata(path).with_context(cannot)?;
+    let content = content(path, &metadata, cancel).with_context(cannot)?;
+    Ok(Entry { mode: metadata.mode(), owner: (metadata.uid(), metadata.gid()), content })
 }
 
 fn content(path: &Path, metadata: &Metadata, cancel: &Cancel) -> Result<Content> {

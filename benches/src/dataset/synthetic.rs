@@ -1,14 +1,13 @@
-//! A data directory as sysbench leaves it: a few large tables, one redo log, many small files.
+//! Something like a data directory as sysbench leaves it, without a server: a few large tables, one redo log, many small files.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
+use std::fs;
+use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
-use super::Scenario;
 use super::digits::Numbers;
+use super::{DataSet, any_bytes, write};
 use crate::cancel::Cancel;
 
 /// InnoDB's default page.
@@ -34,19 +33,16 @@ const LARGE_PAGES: u32 = 64 * PAGES_PER_MIB;
 /// Every so many pages one of the secondary index; its entries are that much smaller.
 const SECONDARY_EVERY: u32 = 12;
 
-/// Modification time of every file, in seconds since 1970: part of what is the same every time.
-const MODIFIED_SECONDS: u64 = 1_700_000_000;
-
 /// Everything follows from this number and the size.
 const SEED: u64 = 0x5353_5400;
 
 /// The data set.
 #[derive(Debug)]
-pub(crate) struct Datadir {
+pub(crate) struct Synthetic {
     mib: u32,
 }
 
-impl Datadir {
+impl Synthetic {
     /// A directory of about `mib` MiB.
     pub(crate) fn new(mib: u32) -> Self {
         Self { mib }
@@ -69,9 +65,17 @@ impl Datadir {
     }
 }
 
-impl Scenario for Datadir {
+impl DataSet for Synthetic {
     fn name(&self) -> &'static str {
-        "datadir"
+        "datadir-synthetic"
+    }
+
+    fn version(&self) -> u32 {
+        1
+    }
+
+    fn mib(&self) -> u32 {
+        self.mib
     }
 
     fn describe(&self) -> String {
@@ -90,27 +94,18 @@ impl Scenario for Datadir {
         (u64::from(self.mib) << 20) + u64::from(SMALL_FILES) * u64::from(SMALL_BYTES_MAX)
     }
 
-    fn generate(&self, into: &Path, cancel: &Cancel) -> Result<()> {
+    fn generate(&self, into: &Path, _: &Path, cancel: &Cancel) -> Result<()> {
         let (log_mib, tables) = self.split();
         fs::create_dir(into.join("sbtest")).context("cannot create a schema")?;
         for (space, mib) in (1..).zip(&tables) {
             let path = into.join(format!("sbtest/sbtest{space}.ibd"));
             write(&path, |file| table(file, space, mib * PAGES_PER_MIB, cancel))?;
         }
-        write(&into.join("ib_logfile0"), |file| log(file, log_mib, cancel))?;
+        // A log is as good as incompressible here: its blocks are of any bytes.
+        let (seed, bytes) = (SEED ^ u64::from(u32::MAX), u64::from(log_mib) << 20);
+        write(&into.join("ib_logfile0"), |file| any_bytes(file, seed, bytes, cancel))?;
         small(into)
     }
-}
-
-/// Creates one file with its fixed time.
-fn write(path: &Path, content: impl FnOnce(&mut BufWriter<File>) -> Result<()>) -> Result<()> {
-    const BUFFER: usize = 1 << 20;
-    let cannot = || format!("cannot write {}", path.display());
-    let mut file = BufWriter::with_capacity(BUFFER, File::create(path).with_context(cannot)?);
-    content(&mut file).with_context(cannot)?;
-    let file = file.into_inner().map_err(std::io::IntoInnerError::into_error);
-    let modified = SystemTime::UNIX_EPOCH + Duration::from_secs(MODIFIED_SECONDS);
-    file.and_then(|file| file.set_modified(modified)).with_context(cannot)
 }
 
 fn table(file: &mut impl Write, space: u32, pages: u32, cancel: &Cancel) -> Result<()> {
@@ -207,18 +202,6 @@ fn secondary_record(record: &mut [u8], key: u32, numbers: &mut Numbers) {
     record[9..13].copy_from_slice(&(numbers.below(10_000_000) | 0x8000_0000).to_be_bytes());
 }
 
-/// A log is as good as incompressible here: its blocks are of any bytes.
-fn log(file: &mut impl Write, mib: u32, cancel: &Cancel) -> Result<()> {
-    let mut numbers = Numbers::new(SEED ^ u64::from(u32::MAX));
-    let mut piece = vec![0; 1 << 20];
-    for _ in 0..mib {
-        cancel.check()?;
-        numbers.fill(&mut piece);
-        file.write_all(&piece)?;
-    }
-    Ok(())
-}
-
 /// Text and then any bytes, in two schemas.
 fn small(into: &Path) -> Result<()> {
     let mut numbers = Numbers::new(SEED ^ (1 << 48));
@@ -255,20 +238,20 @@ mod tests {
         let cancel = Cancel::default();
         let [one, two] = [(), ()].map(|()| {
             let dir = tempfile::tempdir().unwrap();
-            Datadir::new(4).generate(dir.path(), &cancel).unwrap();
+            Synthetic::new(4).generate(dir.path(), dir.path(), &cancel).unwrap();
             Tree::read(dir.path(), &cancel).unwrap()
         });
         assert!(one.difference(&two).is_none());
-        assert!(one.bytes >= 4 << 20 && one.bytes <= Datadir::new(4).bytes());
+        assert!(one.bytes >= 4 << 20 && one.bytes <= Synthetic::new(4).bytes());
     }
 
     #[test]
     fn sizes_add_up() {
         for mib in [1, 64, 700, 3072] {
-            let (log, tables) = Datadir::new(mib).split();
+            let (log, tables) = Synthetic::new(mib).split();
             assert_eq!(log + tables.iter().sum::<u32>(), mib);
         }
-        assert!(Datadir::new(3072).split().1.len() > 6);
+        assert!(Synthetic::new(3072).split().1.len() > 6);
     }
 
     #[test]

@@ -1,0 +1,132 @@
+//! What almost every run does: a receiver gets ready, the clock starts with the sender, and stops
+//! when both are done and the copy is durable.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Result, bail};
+
+use super::{Job, Measurement};
+use crate::clock::Clock;
+use crate::network::listens;
+use crate::side::{Side, watch};
+
+/// The two commands of one run, and how they end.
+#[derive(Debug)]
+pub(super) struct Exchange<'a> {
+    /// Started first.
+    pub(super) receiver: Command,
+    /// Started when the receiver is ready.
+    pub(super) sender: Command,
+    /// When it is.
+    pub(super) ready: Ready<'a>,
+    /// When it is done.
+    pub(super) ending: Ending,
+    /// How the copy gets durable.
+    pub(super) durability: Durability,
+}
+
+/// How a receiver shows that it is ready.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Ready<'a> {
+    /// It, or a child, listens on this port.
+    Port(u16),
+    /// It has made this file.
+    File(&'a Path),
+}
+
+/// How a receiver ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    /// By itself, and well.
+    ByItself,
+    /// A daemon: it is done when its children are, and is stopped.
+    Stopped,
+}
+
+/// How a copy survives a power failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Durability {
+    /// The programs see to it.
+    Own,
+    /// `syncfs` of the target's file system, inside the measured time.
+    SyncFs,
+}
+
+impl Durability {
+    /// In words, for those who cannot do it themselves, or only file by file.
+    pub(super) const SYNCFS: &str = "syncfs of the target's file system at the end";
+}
+
+impl Exchange<'_> {
+    /// Copies once.
+    ///
+    /// # Errors
+    /// A side failed, or a signal has come.
+    pub(super) fn run(mut self, job: &Job<'_>) -> Result<Measurement> {
+        let mut receiver = Side::start("receiver", &mut self.receiver, job.scratch)?;
+        watch([&mut receiver], job.cancel, |[receiver]| {
+            must_run(receiver)?;
+            Ok(match self.ready {
+                Ready::Port(port) => listens(receiver.id(), port),
+                Ready::File(file) => file.exists(),
+            })
+        })?;
+
+        let clock = Clock::start();
+        let mut sender = Side::start("sender", &mut self.sender, job.scratch)?;
+        watch([&mut sender, &mut receiver], job.cancel, |[sender, receiver]| {
+            self.is_over(sender, receiver)
+        })?;
+        if self.durability == Durability::SyncFs {
+            job.sync_target()?;
+        }
+        let lap = clock.stop();
+
+        let sent = sender.succeeded()?;
+        let received = match self.ending {
+            Ending::ByItself => receiver.succeeded()?,
+            Ending::Stopped => receiver.stop()?,
+        };
+        Ok(Measurement {
+            wall_seconds: lap.wall_seconds,
+            machine_cpu_seconds: lap.machine_cpu_seconds,
+            sender: sent,
+            receiver: received,
+            commands: vec![job.tell(&self.receiver), job.tell(&self.sender)],
+            notes: String::new(),
+            details: serde_json::Value::Null,
+        })
+    }
+
+    /// One side that fails ends the run; why is in its own words.
+    fn is_over(&self, sender: &mut Side, receiver: &mut Side) -> Result<bool> {
+        let sent = sender.ended()?;
+        if sent {
+            sender.succeeded()?;
+        }
+        match self.ending {
+            Ending::ByItself => {
+                let received = receiver.ended()?;
+                if received {
+                    receiver.succeeded()?;
+                }
+                Ok(sent && received)
+            }
+            Ending::Stopped => {
+                must_run(receiver)?;
+                // Until a daemon has waited for its children, their times are not counted.
+                Ok(sent && receiver.children().is_empty())
+            }
+        }
+    }
+}
+
+/// A receiver that ends before there is a sender, or a daemon that ends at all, has failed.
+fn must_run(receiver: &mut Side) -> Result<()> {
+    if receiver.ended()? {
+        receiver.succeeded()?;
+        bail!("the receiver ended too early");
+    }
+    Ok(())
+}
