@@ -1,6 +1,8 @@
 //! What limited a transfer: the stage the others waited for most often.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use fastsst_proto::Bottleneck;
@@ -29,10 +31,17 @@ pub(crate) struct Tick {
     pub(crate) ends_window: bool,
 }
 
+/// Looks that make up [`Samples::recent`]. Why: half a second follows a change quickly, and does
+/// not follow every hiccup of a disk.
+const RECENT: usize = 10;
+
+/// How often each was seen, by its number.
+type Seen = [u64; Bottleneck::ALL.len()];
+
 /// Counts, now and then, which stage has work waiting before it.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
-    seen: [AtomicU64; Bottleneck::ALL.len()],
+    seen: Mutex<(Seen, VecDeque<Bottleneck>)>,
     stop: AtomicBool,
 }
 
@@ -66,19 +75,58 @@ impl Samples {
 
     /// What limited most of the time.
     pub(crate) fn verdict(&self) -> Bottleneck {
-        let seen = Bottleneck::ALL.into_iter().zip(&self.seen);
-        let seen = seen.map(|(bottleneck, seen)| (bottleneck, seen.load(Ordering::Relaxed)));
-        let most = seen.filter(|(_, count)| *count > 0).max_by_key(|(_, count)| *count);
-        most.map_or(Bottleneck::Unknown, |(bottleneck, _)| bottleneck)
+        most(&self.lock().0)
+    }
+
+    /// What limited most of the last half second.
+    pub(crate) fn recent(&self) -> Bottleneck {
+        let mut seen = Seen::default();
+        for bottleneck in &self.lock().1 {
+            add(&mut seen, *bottleneck);
+        }
+        most(&seen)
     }
 
     fn count(&self, seen: Bottleneck, cpu_idle: f64) {
         let is_ours = seen != Bottleneck::Rlimit && seen != Bottleneck::Unknown;
         let seen = if is_ours && cpu_idle < CPU_BUSY { Bottleneck::Cpu } else { seen };
-        if let Some(count) = self.seen.get(usize::from(seen.number())) {
-            count.fetch_add(1, Ordering::Relaxed);
+        let mut state = self.lock();
+        let (all, recent) = &mut *state;
+        add(all, seen);
+        if recent.len() == RECENT {
+            recent.pop_front();
         }
+        recent.push_back(seen);
     }
+
+    fn lock(&self) -> MutexGuard<'_, (Seen, VecDeque<Bottleneck>)> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the peer said last about its own side.
+#[derive(Debug, Default)]
+pub(crate) struct PeerView(AtomicU8);
+
+impl PeerView {
+    pub(crate) fn set(&self, bottleneck: Bottleneck) {
+        self.0.store(bottleneck.number(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> Bottleneck {
+        Bottleneck::from_number(self.0.load(Ordering::Relaxed))
+    }
+}
+
+fn add(seen: &mut Seen, bottleneck: Bottleneck) {
+    if let Some(count) = seen.get_mut(usize::from(bottleneck.number())) {
+        *count += 1;
+    }
+}
+
+fn most(seen: &Seen) -> Bottleneck {
+    let seen = Bottleneck::ALL.into_iter().zip(seen).filter(|(_, count)| **count > 0);
+    seen.max_by_key(|(_, count)| **count).map_or(Bottleneck::Unknown, |(most, _)| most)
 }
 
 #[cfg(test)]
@@ -95,6 +143,20 @@ mod tests {
             samples.count(Bottleneck::Network, 0.5);
         }
         assert_eq!(samples.verdict(), Bottleneck::Network);
+    }
+
+    #[test]
+    fn what_is_recent_is_forgotten_again() {
+        let samples = Samples::default();
+        assert_eq!(samples.recent(), Bottleneck::Unknown);
+        for _ in 0..3 * RECENT {
+            samples.count(Bottleneck::DiskWrite, 0.5);
+        }
+        for _ in 0..RECENT {
+            samples.count(Bottleneck::Network, 0.5);
+        }
+        assert_eq!(samples.recent(), Bottleneck::Network);
+        assert_eq!(samples.verdict(), Bottleneck::DiskWrite);
     }
 
     #[test]

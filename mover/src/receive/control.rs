@@ -19,6 +19,7 @@ use fastsst_proto::{
 use flume::{Receiver, Sender, TrySendError};
 
 use super::lane::Lanes;
+use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::net::{
@@ -71,6 +72,7 @@ pub(super) enum Change {
 #[derive(Debug)]
 pub(super) struct Feed {
     pub(super) lanes: Arc<Lanes>,
+    pub(super) samples: Arc<Samples>,
     pub(super) changes: Sender<Change>,
     /// Changes the thread has no room for yet. No bound of its own: the catalog keeps all of it
     /// in the end, and what it may hold is bounded by the protocol.
@@ -140,6 +142,7 @@ impl Control {
             progress: Arc::clone(progress),
             settled: Arc::clone(&settled),
             donor_limited_by: Cell::default(),
+            limited_by: Cell::default(),
             cancel: cancel.clone(),
         };
         let thread = spawn("fastsst-control", cancel, move || loop_.run(listener))?;
@@ -196,6 +199,8 @@ struct Loop {
     settled: Arc<AtomicBool>,
     /// What the donor said last.
     donor_limited_by: Cell<Bottleneck>,
+    /// What the donor was told last.
+    limited_by: Cell<Bottleneck>,
     cancel: Cancel,
 }
 
@@ -304,6 +309,9 @@ impl Loop {
         loop {
             if let Some(feed) = &mut feed {
                 feed.pass_on(&self.cancel)?;
+                if committed.is_none() && !talk.is_congested() {
+                    self.tell_bottleneck(talk, feed.samples.recent())?;
+                }
             }
             tokio::select! {
                 event = talk.event(&self.progress) => {
@@ -336,6 +344,15 @@ impl Loop {
                 watchdog.look(&self.progress)?;
             }
         }
+    }
+
+    /// The donor compresses harder only while the network is what we wait for.
+    fn tell_bottleneck(&self, talk: &mut Talk<JoinerSession>, now: Bottleneck) -> Result<()> {
+        if now == self.limited_by.replace(now) {
+            return Ok(());
+        }
+        let told = talk.session.limited_by(now);
+        told.map_err(|error| protocol_error(talk.link().peer(), error))
     }
 
     /// True when the conversation has ended well.

@@ -108,7 +108,7 @@ impl Pipeline {
             cancel: cancel.clone(),
         };
         spawn("fastsst-declare", cancel, || declare.run())?;
-        let feed = Feed { lanes, changes, backlog: VecDeque::new() };
+        let feed = Feed { lanes, samples: Arc::clone(&samples), changes, backlog: VecDeque::new() };
         let pools = [network, plain];
         Ok((Self { catalog, pools, io, zero_bytes, samples }, feed))
     }

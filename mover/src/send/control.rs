@@ -12,6 +12,7 @@ use fastsst_proto::ticket::Ticket;
 use fastsst_proto::{Bottleneck, FileId, LaneId, RootHash, TransferId};
 use flume::{Receiver, Sender};
 
+use crate::bottleneck::PeerView;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::net::{self, NetOptions};
@@ -55,6 +56,8 @@ pub(super) struct Control {
     /// Where a lane learns that the joiner waits for it; by lane.
     pub(super) ready: Arc<Vec<(Sender<()>, Receiver<()>)>>,
     deadline: Arc<Mutex<Option<Instant>>>,
+    /// What limits the transfer, as the joiner sees it now.
+    pub(super) joiner_limited_by: Arc<PeerView>,
     cancel: Cancel,
     thread: JoinHandle<()>,
 }
@@ -73,6 +76,7 @@ impl Control {
         let lanes = usize::from(options.lane_count());
         let ready = Arc::new((0..lanes).map(|_| flume::bounded(1)).collect::<Vec<_>>());
         let deadline = Arc::new(Mutex::new(None));
+        let joiner_limited_by = Arc::new(PeerView::default());
         let loop_ = Loop {
             ticket: ticket.clone(),
             options: options.clone(),
@@ -83,11 +87,12 @@ impl Control {
             deadline: Arc::clone(&deadline),
             progress: Arc::clone(progress),
             finished: Cell::new(false),
-            joiner_limited_by: Cell::default(),
+            joiner_limited_by: Arc::clone(&joiner_limited_by),
             cancel: cancel.clone(),
         };
         let thread = crate::runtime::spawn("fastsst-control", cancel, move || loop_.run())?;
-        Ok(Self { orders, news, ready, deadline, cancel: cancel.clone(), thread })
+        let cancel = cancel.clone();
+        Ok(Self { orders, news, ready, deadline, joiner_limited_by, cancel, thread })
     }
 
     /// Gives an order; fails with the reason when the conversation is over.
@@ -131,7 +136,7 @@ struct Loop {
     /// Everything has been said; lanes have nothing more to do.
     finished: Cell<bool>,
     /// What the joiner said last.
-    joiner_limited_by: Cell<Bottleneck>,
+    joiner_limited_by: Arc<PeerView>,
     cancel: Cancel,
 }
 

@@ -7,7 +7,7 @@ use flume::Receiver;
 
 use super::pipeline::BETWEEN_STAGES;
 use super::read::ReadTag;
-use crate::bottleneck::{TICKS_PER_WINDOW, Tick};
+use crate::bottleneck::{PeerView, TICKS_PER_WINDOW, Tick};
 use crate::compress::Encoded;
 use crate::disk::IoDone;
 use crate::level::{Controller, Level, Window};
@@ -25,12 +25,21 @@ pub(super) struct Queues {
     /// Buffers for compressed chunks: when all are out, the lanes hold them.
     pub(super) wire: Pool,
     pub(super) throttle: Arc<Throttle>,
+    /// What the joiner waits for.
+    pub(super) joiner: Arc<PeerView>,
 }
 
 impl Queues {
     /// Whether chunks wait for the lanes.
     fn lanes_are_full(&self) -> bool {
         self.chunks.len() * 2 >= BETWEEN_STAGES || self.wire.available() == 0
+    }
+
+    /// Whether chunks wait for the network: fewer bytes would help, unless it is the joiner that
+    /// holds them up.
+    fn network_is_full(&self) -> bool {
+        let joiner = self.joiner.get();
+        self.lanes_are_full() && joiner != Bottleneck::DiskWrite && joiner != Bottleneck::Cpu
     }
 
     /// The last stage with work waiting before it is the slowest; without any, the first one is.
@@ -55,7 +64,7 @@ pub(super) struct Pace {
     level: Arc<Level>,
     /// Absent unless the level follows the bottleneck.
     controller: Option<Controller>,
-    /// Looks with full lanes in the window that is not over.
+    /// Looks with a full network in the window that is not over.
     full: u32,
     /// Plain bytes sent until the last window ended.
     bytes: u64,
@@ -74,7 +83,7 @@ impl Pace {
 
     /// One look: what everybody waits for now.
     pub(super) fn look(&mut self, tick: Tick) -> Bottleneck {
-        self.full += u32::from(self.queues.lanes_are_full());
+        self.full += u32::from(self.queues.network_is_full());
         if tick.ends_window {
             self.end_window(tick.cpu_idle);
         }

@@ -108,6 +108,7 @@ impl Pipeline {
             chunks: chunk_rx,
             wire: wire.clone(),
             throttle: Arc::clone(&throttle),
+            joiner: Arc::clone(&donor.control.joiner_limited_by),
         };
         let mut pipeline = Self {
             plan,
