@@ -27,6 +27,7 @@ pub mod net;
 pub mod pool;
 
 mod bottleneck;
+mod carried;
 mod compress;
 mod cpu;
 mod level;

@@ -124,29 +124,50 @@ impl fmt::Display for Compress {
 /// The `transport` option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Transport {
-    /// What fits best; QUIC in this release.
+    /// Both; the donor measures which one is faster.
     Auto,
     /// QUIC over UDP.
     Quic,
+    /// TLS 1.3 over TCP.
+    Tcp,
 }
 
 impl Transport {
-    /// Reads `auto` or `quic`.
+    /// Reads `auto`, `quic` or `tcp`.
     ///
     /// # Errors
-    /// E29 for `tcp`, which this release does not have; E01 for anything else.
+    /// E01 naming the value and what is accepted.
     pub fn parse(text: &str) -> Result<Self> {
         match text {
             "auto" => Ok(Self::Auto),
             "quic" => Ok(Self::Quic),
-            "tcp" => Err(Error::new(
-                Code::Unsupported,
-                "transport=tcp is not in this release; use auto or quic and open UDP in the firewall",
-            )),
+            "tcp" => Ok(Self::Tcp),
             _ => Err(Error::new(
                 Code::Usage,
-                format!("transport={text} is unknown; use auto or quic"),
+                format!("transport={text} is unknown; use auto, quic or tcp"),
             )),
+        }
+    }
+
+    /// Whether QUIC may carry something.
+    #[must_use]
+    pub const fn has_quic(self) -> bool {
+        matches!(self, Self::Auto | Self::Quic)
+    }
+
+    /// Whether TCP may carry something.
+    #[must_use]
+    pub const fn has_tcp(self) -> bool {
+        matches!(self, Self::Auto | Self::Tcp)
+    }
+
+    /// The protocols a firewall must let pass.
+    #[must_use]
+    pub const fn protocols(self) -> &'static str {
+        match self {
+            Self::Auto => "UDP or TCP",
+            Self::Quic => "UDP",
+            Self::Tcp => "TCP",
         }
     }
 }
@@ -199,7 +220,8 @@ mod tests {
         for wrong in ["zstd:99", "lz4", "", "zstd:"] {
             assert!(Compress::parse(wrong).unwrap_err().to_string().contains("auto"), "{wrong}");
         }
-        assert_eq!(Transport::parse("tcp").unwrap_err().code(), Code::Unsupported);
-        assert_eq!(Transport::parse("pigeon").unwrap_err().code(), Code::Usage);
+        assert_eq!(Transport::parse("tcp").unwrap(), Transport::Tcp);
+        let error = Transport::parse("pigeon").unwrap_err();
+        assert!(error.to_string().contains("auto, quic or tcp"), "{error}");
     }
 }

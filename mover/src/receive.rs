@@ -10,6 +10,7 @@
 
 mod catalog;
 mod control;
+mod greet;
 mod lane;
 mod pipeline;
 mod space;
@@ -26,12 +27,13 @@ use fastsst_proto::secret::Secret;
 use fastsst_proto::ticket::Ticket;
 use fastsst_proto::{Bottleneck, TransferId};
 
-use self::control::{Control, News, Order, Secrets};
+use self::control::{Control, News, Order};
+use self::greet::Secrets;
 use self::pipeline::Pipeline;
 use crate::cancel::Cancel;
 use crate::commit::commit;
 use crate::error::{Code, Error, Result};
-use crate::net::{Identity, Listener, NetOptions, Pin};
+use crate::net::{Carrier, Identity, Listener, NetOptions, Pin};
 use crate::options::Options;
 use crate::progress::{Phase, Progress};
 use crate::staging::{Owner, Staging, TargetRoot, sync_all};
@@ -115,8 +117,9 @@ impl Receiver {
         let names: Vec<String> = roots.iter().map(|root| root.name.clone()).collect();
         let identity = Identity::generate()?;
         // The port first: it is the cheaper thing to be refused, and leaves no trace.
-        let listener = Listener::bind(listen, &identity, &NetOptions::default())?;
-        if let Some(advice) = listener.buffers().advice() {
+        let net = NetOptions { transport: options.transport, ..NetOptions::default() };
+        let listener = Listener::bind(listen, &identity, &net)?;
+        if let Some(advice) = listener.buffers().and_then(|buffers| buffers.advice()) {
             tracing::info!("{advice}");
         }
         let mode = options.io.file_mode();
@@ -291,6 +294,7 @@ impl Joiner<'_> {
     }
 
     fn summary(&self, pipeline: &Pipeline, declaration: &Declaration, finish: &Finish) -> Summary {
+        let unused = if self.options.transport.has_quic() { Carrier::Quic } else { Carrier::Tcp };
         Summary {
             role: "receive".to_owned(),
             bytes: finish.bytes,
@@ -303,7 +307,8 @@ impl Joiner<'_> {
                 self.progress.wire_bytes(),
             ),
             seconds: self.times,
-            transport: "quic".to_owned(),
+            transport: pipeline.carried().most().unwrap_or(unused).name().to_owned(),
+            transport_reason: pipeline.carried().to_string(),
             lanes: declaration.lanes,
             passes: 1,
             io: pipeline.io(),

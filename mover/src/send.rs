@@ -11,10 +11,12 @@ mod catalog;
 mod control;
 mod encode;
 mod lane;
+mod notices;
 mod pace;
 mod pipeline;
 mod plan;
 mod read;
+mod transport;
 
 pub(crate) use self::pipeline::worker_count;
 
@@ -172,7 +174,7 @@ impl Donor<'_> {
         let mut times = PhaseSeconds::default();
 
         // 1. Reach the joiner, prove both ends, let it check what we are about to send.
-        let News::Welcomed { transfer, peer } = self.control.news()? else {
+        let News::Welcomed { transfer, peer, way } = self.control.news()? else {
             return Err(out_of_order());
         };
         self.control.order(Order::Declare(self.declaration(estimate, properties)))?;
@@ -192,7 +194,7 @@ impl Donor<'_> {
         // 3. Copy until a walk finds nothing new and the joiner holds every chunk.
         self.progress.enter(Phase::Copy);
         let copying = Instant::now();
-        let mut pipeline = Pipeline::start(self, (transfer, peer, lanes), settle)?;
+        let mut pipeline = Pipeline::start(self, (transfer, peer, &way), (lanes, settle))?;
         let passes = self.copy(&pipeline)?;
         times.copy = seconds(copying.elapsed());
 
@@ -228,7 +230,8 @@ impl Donor<'_> {
             files,
             seconds: times,
             freeze_seconds,
-            transport: "quic".to_owned(),
+            transport: ended.transport.name().to_owned(),
+            transport_reason: ended.transport_reason,
             lanes,
             lanes_replaced: ended.lanes_replaced,
             passes,

@@ -32,8 +32,10 @@ pub struct Summary {
     pub seconds: PhaseSeconds,
     /// How long the server could not write; 0 without a server.
     pub freeze_seconds: f64,
-    /// What carried the lanes.
+    /// What carried the lanes: `quic` or `tcp`, whichever carried more.
     pub transport: String,
+    /// Why; on a joiner, how much each of them carried.
+    pub transport_reason: String,
     /// Lanes that were open.
     pub lanes: u16,
     /// Lanes that died and were replaced.
@@ -98,7 +100,7 @@ impl Summary {
             if self.seconds.total > 0.0 { mib(self.bytes) / self.seconds.total } else { 0.0 };
         format!(
             "{:.1} MiB in {} files, {:.1} MiB on the wire{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
-             {} lanes over {}, {}, capture {}, limited by {}, root hash {}",
+             {} lanes over {} ({}), {}, capture {}, limited by {}, root hash {}",
             mib(self.bytes),
             self.files,
             mib(self.wire_bytes),
@@ -107,6 +109,7 @@ impl Summary {
             self.freeze_seconds,
             self.lanes,
             self.transport,
+            self.transport_reason,
             self.io,
             self.capture,
             self.limited_by,

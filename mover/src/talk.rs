@@ -11,14 +11,11 @@ use fastsst_proto::{Millis, ProtocolError};
 use tokio::time::sleep_until;
 
 use crate::error::{Code, Error, Result};
-use crate::net::{Connection, FrameReader, FrameWriter, Link, QuicReader, QuicWriter};
+use crate::net::{Connection, FrameReader, FrameWriter, Link, Reader, Writer};
 use crate::progress::Progress;
 
 /// How long a dying end tries to tell its peer why.
 const FAREWELL: Duration = Duration::from_millis(500);
-
-/// Time for the last datagram to leave. Lost, it costs the peer nothing but its own timeout.
-const CLOSING: Duration = Duration::from_millis(10);
 
 /// What both conversations have in common.
 pub(crate) trait Conversation {
@@ -70,8 +67,8 @@ conversation!(JoinerSession, JoinerEvent);
 pub(crate) struct Talk<S> {
     /// The state machine; its commands are given directly, then [`Talk::event`] sends.
     pub(crate) session: S,
-    reader: FrameReader<QuicReader>,
-    writer: FrameWriter<QuicWriter>,
+    reader: FrameReader<Reader>,
+    writer: FrameWriter<Writer>,
     link: Link,
     clock: Clock,
     /// Whether the writer may still hold something.
@@ -109,7 +106,7 @@ impl<S: Conversation> Talk<S> {
     /// As [`Talk::new`], when the first frame of the peer has already been read and checked.
     pub(crate) fn with_reader(
         session: S,
-        (reader, writer, link): (FrameReader<QuicReader>, FrameWriter<QuicWriter>, Link),
+        (reader, writer, link): (FrameReader<Reader>, FrameWriter<Writer>, Link),
         clock: Clock,
     ) -> Self {
         Self { session, reader, writer, link, clock, unsent: false }
@@ -194,9 +191,7 @@ impl<S: Conversation> Talk<S> {
         if !matches!(told.await, Ok(Ok(()))) {
             tracing::debug!("the peer did not wait for the end");
         }
-        self.link.close(0, "done");
-        // One turn of the event loop sends the closing datagram; nobody waits for an answer.
-        tokio::time::sleep(CLOSING).await;
+        self.link.leave().await;
     }
 
     fn queue(&mut self) {

@@ -51,7 +51,7 @@ Options go into the group [sst] of the server's option files; all have defaults:
     rlimit               bytes per second the donor reads, suffix k, m, g (no limit)
     compress             auto, none, zstd, zstd:LEVEL (auto)
     polite               on: the donor lets everything else on its machine go first (off)
-    transport            auto, quic (auto)
+    transport            auto, quic, tcp (auto)
     lanes                connections for data, 1 to 64 (cores of the donor, at most 4)
     sst-initial-timeout  seconds a joiner waits for its donor, 0: for ever (300)
     sst-idle-timeout     seconds a transfer may stand still, 0: for ever (120)

@@ -1,6 +1,6 @@
-//! QUIC peers that are not fastsst: they speak `h3`.
+//! QUIC and TLS peers that are not fastsst: they speak `h3`.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +75,16 @@ pub fn knock(port: u16) -> ConnectionError {
     })
 }
 
+/// Connects over TCP as a client of `h3`, and returns how it was turned away.
+#[must_use]
+pub fn knock_tcp(port: u16) -> std::io::Error {
+    let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).expect("a port");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a time");
+    let name = ServerName::try_from("db.example").expect("a name");
+    let mut session = rustls::ClientConnection::new(Arc::new(tls_client()), name).expect("TLS");
+    session.complete_io(&mut socket).expect_err("nothing in common to speak")
+}
+
 fn local() -> SocketAddr {
     (Ipv4Addr::LOCALHOST, 0).into()
 }
@@ -96,6 +106,10 @@ fn server_config() -> ServerConfig {
 }
 
 fn client_config() -> ClientConfig {
+    ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls_client()).unwrap()))
+}
+
+fn tls_client() -> rustls::ClientConfig {
     let mut config = rustls::ClientConfig::builder_with_provider(crypto())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
@@ -103,7 +117,7 @@ fn client_config() -> ClientConfig {
         .with_custom_certificate_verifier(Arc::new(AnyKey))
         .with_no_client_auth();
     config.alpn_protocols = vec![ALPN.to_vec()];
-    ClientConfig::new(Arc::new(QuicClientConfig::try_from(config).unwrap()))
+    config
 }
 
 fn crypto() -> Arc<rustls::crypto::CryptoProvider> {

@@ -13,13 +13,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use bytes::Bytes;
-use fastsst_mover::Error;
 use fastsst_mover::net::{
-    Connection, FrameReader, FrameWriter, Identity, Link, Listener, NetOptions, QuicReader,
-    QuicWriter, connect,
+    Acceptor, Connection, FrameReader, FrameWriter, Identity, Link, Listener, NetOptions, Reader,
+    Writer, connect,
 };
+use fastsst_mover::{Error, Transport};
 use fastsst_proto::auth::proof;
-use fastsst_proto::chunk::all_pages;
+use fastsst_proto::chunk::{HEADER_BYTES, all_pages};
 use fastsst_proto::frame::{DeclKind, Declaration, Hello};
 use fastsst_proto::hash::chunk_hash;
 use fastsst_proto::lane::{donor_check_welcome, donor_hello, joiner_welcome};
@@ -45,7 +45,7 @@ pub fn as_donor<T>(ticket: &str, act: impl AsyncFnOnce(Donor) -> T) -> T {
     let ticket = Ticket::parse(ticket).expect("a ticket");
     event_loop(async {
         let dialled = connect(&ticket.host, ticket.port, ticket.pin, &NetOptions::default()).await;
-        let connection = dialled.expect("the joiner answers");
+        let connection = dialled.expect("the joiner answers").connection;
         act(Donor { ticket, transfer: TransferId::default(), talk: Talk::over(connection) }).await
     })
 }
@@ -53,8 +53,8 @@ pub fn as_donor<T>(ticket: &str, act: impl AsyncFnOnce(Donor) -> T) -> T {
 /// A connection, frame by frame.
 #[derive(Debug)]
 pub struct Talk {
-    reader: FrameReader<QuicReader>,
-    writer: FrameWriter<QuicWriter>,
+    reader: FrameReader<Reader>,
+    writer: FrameWriter<Writer>,
     link: Link,
     exporter: Exporter,
 }
@@ -105,6 +105,23 @@ impl Talk {
                 None => return Err(self.link.closed().await),
             }
         }
+    }
+
+    /// The next frame, which is a heartbeat.
+    pub async fn hear_heartbeat(&mut self) {
+        let frame = timeout(PATIENCE, self.reader.read_frame()).await.expect("a heartbeat");
+        let frame = frame.expect("a connection");
+        assert!(matches!(frame, Some(Frame::Heartbeat { .. })), "{frame:?}");
+    }
+
+    /// The next chunk of a lane; its content is dropped.
+    pub async fn hear_chunk(&mut self) -> ChunkRef {
+        let header = timeout(PATIENCE, self.reader.read_header()).await.expect("a chunk");
+        let header = header.expect("a lane").expect("a chunk before the end");
+        assert!(header.is_chunk(), "{header:?}");
+        let mut chunk = vec![0; header.body_len()];
+        self.reader.read_exact(&mut chunk).await.expect("the rest of it");
+        ChunkHeader::decode(&chunk[..HEADER_BYTES]).expect("a header").at
     }
 
     /// Listens until the peer has ended the connection; returns its last word, if it had one.
@@ -196,7 +213,7 @@ impl Donor {
         assert_eq!(answer, Frame::LaneReady { lane, own_socket: false });
         let Ticket { host, port, pin, token } = &self.ticket;
         let dialled = connect(host, *port, *pin, &NetOptions::default()).await;
-        let mut talk = Talk::over(dialled.expect("the joiner answers"));
+        let mut talk = Talk::over(dialled.expect("the joiner answers").connection);
         talk.say(&donor_hello(token, &talk.exporter, self.transfer, lane, "stranger")).await;
         let answer = talk.hear().await.expect("an answer to Hello");
         let scope = Scope::Lane { transfer: self.transfer, lane };
@@ -276,16 +293,23 @@ pub struct Joiner<T> {
 #[derive(Debug)]
 pub struct Guest {
     token: Secret,
+    acceptor: Acceptor,
     /// The control connection.
     pub talk: Talk,
 }
 
 impl<T: Send + 'static> Joiner<T> {
-    /// Listens, and lets `act` deal with the first donor that comes.
+    /// Listens on UDP, and lets `act` deal with the first donor that comes.
     pub fn start(act: impl AsyncFnOnce(Guest) -> T + Send + 'static) -> Self {
+        Self::over(Transport::Quic, act)
+    }
+
+    /// Listens, and lets `act` deal with the first donor that comes.
+    pub fn over(transport: Transport, act: impl AsyncFnOnce(Guest) -> T + Send + 'static) -> Self {
         let identity = Identity::generate().expect("a key");
         let address = (Ipv4Addr::LOCALHOST, 0).into();
-        let listener = Listener::bind(address, &identity, &NetOptions::default()).expect("a port");
+        let net = NetOptions { transport, ..NetOptions::default() };
+        let listener = Listener::bind(address, &identity, &net).expect("a port");
         let (port, token) = (listener.local_addr().port(), Secret::from_bytes(TOKEN));
         let ticket = Ticket::from_parts("127.0.0.1", port, identity.pin(), token.clone());
         let ticket = ticket.expect("parts of a ticket").to_text().as_str().to_owned();
@@ -295,7 +319,7 @@ impl<T: Send + 'static> Joiner<T> {
                 let incoming = timeout(PATIENCE, acceptor.accept()).await.expect("a donor");
                 let incoming = incoming.expect("a socket").complete(PATIENCE).await;
                 let talk = Talk::over(incoming.expect("a donor that goes on"));
-                act(Guest { token, talk }).await
+                act(Guest { token, acceptor, talk }).await
             })
         });
         Self { ticket, thread }
@@ -320,6 +344,29 @@ impl Guest {
     pub fn welcome(&self, token: &Secret) -> Frame {
         let transfer = TransferId([1; 16]);
         joiner_welcome(token, &self.talk.exporter, &Scope::Control, transfer, "stranger")
+    }
+
+    /// The next frame of a kind; others are dropped.
+    pub async fn hear_until(&mut self, is_wanted: impl Fn(&Frame) -> bool) -> Frame {
+        loop {
+            let frame = self.talk.hear().await.expect("a donor");
+            if is_wanted(&frame) {
+                return frame;
+            }
+        }
+    }
+
+    /// Takes the lane that comes next.
+    pub async fn lane(&mut self) -> Talk {
+        let incoming = timeout(PATIENCE, self.acceptor.accept()).await.expect("a lane");
+        let incoming = incoming.expect("a socket").complete(PATIENCE).await;
+        let mut lane = Talk::over(incoming.expect("a lane that goes on"));
+        let heard = lane.hear().await.expect("a Hello");
+        let Frame::Hello(Hello { scope, .. }) = heard else { panic!("{heard:?}") };
+        let Scope::Lane { transfer, .. } = scope else { panic!("{scope:?}") };
+        lane.say(&joiner_welcome(&self.token, &lane.exporter, &scope, transfer, "stranger")).await;
+        lane.reader.peer_is_proven();
+        lane
     }
 
     /// Is an honest joiner until the donor is proven.

@@ -14,9 +14,12 @@ use quinn::{
     ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ReadError,
     TokioRuntime, TransportConfig, VarInt, WriteError,
 };
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::AbortHandle;
 
+use super::connection::{
+    AnyLink, AnyReader, AnyWriter, Connection, DatagramStats, Link, LinkStats, Reader, Writer,
+    canonical,
+};
 use super::lane::{LaneReader, LaneWriter};
 use super::route::QUIC_DATAGRAM_BYTES_MIN;
 use super::socket::{QuicSocket, Reachability};
@@ -69,7 +72,10 @@ const BLACK_HOLE_COOLDOWN: Duration = Duration::from_secs(5);
 const GONE_AFTER_REFUSING: Duration = Duration::from_millis(300);
 
 /// How long a close is given to reach the peer.
-const CLOSE_WAIT: Duration = Duration::from_millis(500);
+pub(super) const CLOSE_WAIT: Duration = Duration::from_millis(500);
+
+/// Time for the last datagram to leave. Lost, it costs the peer nothing but its own timeout.
+const LEAVING: Duration = Duration::from_millis(10);
 
 /// QUIC error codes that carry a TLS alert. Source: RFC 9001, section 4.8.
 const TLS_ALERT_CODES: Range<u64> = 0x0100..0x0200;
@@ -95,8 +101,13 @@ pub(super) fn endpoint(
 }
 
 /// Settings of a donor's connection: the joiner is known by its key, and opens no streams.
-pub(super) fn donor_transport(datagram_bytes_max: u16) -> Result<TransportConfig> {
-    let mut config = transport(datagram_bytes_max)?;
+///
+/// The shorter silence of the two ends counts (RFC 9000, section 10.1).
+pub(super) fn donor_transport(
+    datagram_bytes_max: u16,
+    silence: Duration,
+) -> Result<TransportConfig> {
+    let mut config = transport(datagram_bytes_max, silence)?;
     config
         .receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES))
         .max_concurrent_bidi_streams(VarInt::from_u32(0));
@@ -105,7 +116,7 @@ pub(super) fn donor_transport(datagram_bytes_max: u16) -> Result<TransportConfig
 
 /// Settings of a joiner's connection: anybody may be there, and opens the only stream.
 pub(super) fn joiner_transport(datagram_bytes_max: u16) -> Result<TransportConfig> {
-    let mut config = transport(datagram_bytes_max)?;
+    let mut config = transport(datagram_bytes_max, Duration::from_millis(PEER_SILENCE_MS))?;
     config
         .receive_window(VarInt::from_u32(UNPROVEN_WINDOW_BYTES))
         .max_concurrent_bidi_streams(VarInt::from_u32(1));
@@ -113,8 +124,8 @@ pub(super) fn joiner_transport(datagram_bytes_max: u16) -> Result<TransportConfi
 }
 
 /// Settings of one connection whose datagrams may grow up to `datagram_bytes_max`.
-fn transport(datagram_bytes_max: u16) -> Result<TransportConfig> {
-    let silence = IdleTimeout::try_from(Duration::from_millis(PEER_SILENCE_MS))
+fn transport(datagram_bytes_max: u16, silence: Duration) -> Result<TransportConfig> {
+    let silence = IdleTimeout::try_from(silence)
         .map_err(|error| Error::bug("idle timeout out of range").because(error))?;
     let mut discovery = MtuDiscoveryConfig::default();
     discovery
@@ -137,57 +148,33 @@ fn transport(datagram_bytes_max: u16) -> Result<TransportConfig> {
     Ok(config)
 }
 
-/// An encrypted connection with one stream in each direction.
-///
-/// The parts may go to different tasks. When all of them are dropped the connection closes.
-#[derive(Debug)]
-pub struct Connection {
-    /// The address of the peer.
-    pub peer: SocketAddr,
-    /// What the token proofs of this connection are bound to.
-    pub exporter: Exporter,
-    /// From the peer.
-    pub reader: QuicReader,
-    /// To the peer.
-    pub writer: QuicWriter,
-    /// The connection itself.
-    pub link: Link,
+/// Joins the parts of an established connection.
+pub(super) fn connection(
+    quic: quinn::Connection,
+    (endpoint, socket): (Endpoint, Arc<QuicSocket>),
+    silence: Duration,
+    (send, receive): (quinn::SendStream, quinn::RecvStream),
+) -> Result<Connection> {
+    let mut exporter = Exporter([0; 32]);
+    quic.export_keying_material(&mut exporter.0, EXPORTER_LABEL, b"")
+        .map_err(|error| Error::bug(format!("the TLS exporter failed ({error:?})")))?;
+    let peer = canonical(quic.remote_address());
+    let gone = Arc::new(AtomicBool::new(false));
+    let watch = watch(quic.clone(), socket.reachability(), Arc::clone(&gone));
+    let shared = Shared { quic, endpoint, socket, peer, silence, gone, watch };
+    let link = QuicLink(Arc::new(shared));
+    Ok(Connection {
+        peer,
+        exporter,
+        reader: Reader::new(AnyReader::Quic(QuicReader { stream: receive, link: link.clone() })),
+        writer: Writer(AnyWriter::Quic(QuicWriter { stream: send, link: link.clone() })),
+        link: Link(AnyLink::Quic(link)),
+    })
 }
 
-impl Connection {
-    /// Joins the parts of an established connection.
-    pub(super) fn new(
-        quic: quinn::Connection,
-        endpoint: Endpoint,
-        socket: Arc<QuicSocket>,
-        (send, receive): (quinn::SendStream, quinn::RecvStream),
-    ) -> Result<Self> {
-        let mut exporter = Exporter([0; 32]);
-        quic.export_keying_material(&mut exporter.0, EXPORTER_LABEL, b"")
-            .map_err(|error| Error::bug(format!("the TLS exporter failed ({error:?})")))?;
-        let peer = canonical(quic.remote_address());
-        let gone = Arc::new(AtomicBool::new(false));
-        let watch = watch(quic.clone(), socket.reachability(), Arc::clone(&gone));
-        let link = Link(Arc::new(Shared { quic, endpoint, socket, peer, gone, watch }));
-        Ok(Self {
-            peer,
-            exporter,
-            reader: QuicReader { stream: receive, link: link.clone(), slot: None },
-            writer: QuicWriter { stream: send, link: link.clone() },
-            link,
-        })
-    }
-
-    /// Keeps the listener's place taken until the peer is proven.
-    pub(super) fn holding(mut self, slot: OwnedSemaphorePermit) -> Self {
-        self.reader.slot = Some(slot);
-        self
-    }
-}
-
-/// A handle to a connection: how it is doing, and its end.
+/// The connection, shared by its parts.
 #[derive(Debug, Clone)]
-pub struct Link(Arc<Shared>);
+pub(super) struct QuicLink(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
@@ -195,6 +182,8 @@ struct Shared {
     endpoint: Endpoint,
     socket: Arc<QuicSocket>,
     peer: SocketAddr,
+    /// The limit of silence, as far as this end knows it; for messages.
+    silence: Duration,
     /// The peer's port refused datagrams for so long that we closed the connection.
     gone: Arc<AtomicBool>,
     watch: AbortHandle,
@@ -206,77 +195,50 @@ impl Drop for Shared {
     }
 }
 
-/// How a connection is doing.
-#[derive(Debug, Clone, Copy)]
-pub struct LinkStats {
-    /// Smoothed round trip.
-    pub round_trip: Duration,
-    /// Size of a full datagram now. Unit: bytes of UDP payload.
-    pub datagram_bytes: u16,
-    /// Bytes Cubic allows in flight.
-    pub congestion_window_bytes: u64,
-    /// Packets sent, and how many of them were lost.
-    pub packets_sent: u64,
-    /// Packets that had to be sent again.
-    pub packets_lost: u64,
-    /// Times the path seemed to swallow large datagrams.
-    pub black_holes: u64,
-    /// UDP payload sent. Unit: bytes.
-    pub bytes_sent: u64,
-    /// UDP payload received. Unit: bytes.
-    pub bytes_received: u64,
-    /// Whether the kernel cuts large sends into datagrams; without it a core sends a third.
-    pub segments_in_kernel: bool,
-}
-
-impl Link {
-    /// The address of the peer.
-    #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+impl QuicLink {
+    pub(super) fn peer(&self) -> SocketAddr {
         self.0.peer
     }
 
-    /// The address of this machine that the peer uses, if the kernel said.
-    #[must_use]
-    pub fn local_ip(&self) -> Option<IpAddr> {
+    pub(super) fn local_ip(&self) -> Option<IpAddr> {
         self.0.quic.local_ip().map(|ip| ip.to_canonical())
     }
 
-    /// How the connection is doing.
-    #[must_use]
-    pub fn stats(&self) -> LinkStats {
+    pub(super) fn stats(&self) -> LinkStats {
         let stats = self.0.quic.stats();
-        LinkStats {
+        let datagrams = DatagramStats {
             round_trip: stats.path.rtt,
-            datagram_bytes: stats.path.current_mtu,
+            bytes_max: stats.path.current_mtu,
             congestion_window_bytes: stats.path.cwnd,
-            packets_sent: stats.path.sent_packets,
-            packets_lost: stats.path.lost_packets,
+            sent: stats.path.sent_packets,
+            lost: stats.path.lost_packets,
             black_holes: stats.path.black_holes_detected,
+            segments_in_kernel: self.0.socket.segments_in_kernel(),
+        };
+        LinkStats {
             bytes_sent: stats.udp_tx.bytes,
             bytes_received: stats.udp_rx.bytes,
-            segments_in_kernel: self.0.socket.segments_in_kernel(),
+            datagrams: Some(datagrams),
         }
     }
 
-    /// Closes at once; what is in flight is lost.
-    ///
-    /// `code` is [`Code::number`], or 0 for "all is well". The peer sees code and reason.
-    pub fn close(&self, code: u16, reason: &str) {
+    pub(super) fn close(&self, code: u16, reason: &str) {
         self.0.quic.close(VarInt::from(u32::from(code)), reason.as_bytes());
     }
 
-    /// Closes, and waits up to half a second so that the peer can hear of it.
-    ///
-    /// A runtime that ends right after [`Self::close`] would leave the peer to its timeout.
-    pub async fn shutdown(&self, code: u16, reason: &str) {
+    pub(super) async fn shutdown(&self, code: u16, reason: &str) {
         self.close(code, reason);
         // A peer that does not confirm in time finds out by itself.
         tokio::time::timeout(CLOSE_WAIT, self.0.endpoint.wait_idle()).await.unwrap_or(());
     }
 
-    /// Completes when the connection is over, and says why.
-    pub async fn closed(&self) -> Error {
+    pub(super) async fn leave(&self) {
+        self.close(0, "done");
+        // One turn of the event loop sends the closing datagram; nobody waits for an answer.
+        tokio::time::sleep(LEAVING).await;
+    }
+
+    pub(super) async fn closed(&self) -> Error {
         let why = self.0.quic.closed().await;
         self.lost(why)
     }
@@ -288,7 +250,7 @@ impl Link {
                 format!("the process at {} is gone, its UDP port refuses datagrams", self.0.peer),
             );
         }
-        lost(self.0.peer, error)
+        lost(self.0.peer, self.0.silence, error)
     }
 
     fn finished_or_lost(&self) -> Error {
@@ -304,11 +266,9 @@ impl Link {
 
 /// From the peer.
 #[derive(Debug)]
-pub struct QuicReader {
+pub(super) struct QuicReader {
     stream: quinn::RecvStream,
-    link: Link,
-    /// The place among the unproven peers of a listener.
-    slot: Option<OwnedSemaphorePermit>,
+    link: QuicLink,
 }
 
 impl LaneReader for QuicReader {
@@ -317,7 +277,6 @@ impl LaneReader for QuicReader {
     }
 
     fn peer_is_proven(&mut self) {
-        self.slot = None;
         self.link.0.quic.set_receive_window(VarInt::from_u32(CONNECTION_WINDOW_BYTES));
     }
 
@@ -335,9 +294,9 @@ impl LaneReader for QuicReader {
 
 /// To the peer.
 #[derive(Debug)]
-pub struct QuicWriter {
+pub(super) struct QuicWriter {
     stream: quinn::SendStream,
-    link: Link,
+    link: QuicLink,
 }
 
 impl QuicWriter {
@@ -423,17 +382,14 @@ pub(super) fn handshake_error(peer: SocketAddr, error: ConnectionError) -> Error
         }
         ConnectionError::ApplicationClosed(_)
         | ConnectionError::LocallyClosed
-        | ConnectionError::CidsExhausted => lost(peer, error),
+        | ConnectionError::CidsExhausted => lost(peer, Duration::ZERO, error),
     }
 }
 
 /// The error of an established connection that ended.
-fn lost(peer: SocketAddr, error: ConnectionError) -> Error {
+fn lost(peer: SocketAddr, silence: Duration, error: ConnectionError) -> Error {
     match error {
-        ConnectionError::TimedOut => Error::new(
-            Code::PeerGone,
-            format!("nothing heard from {peer} for {} s", PEER_SILENCE_MS / 1000),
-        ),
+        ConnectionError::TimedOut => silent(peer, silence),
         ConnectionError::Reset => {
             Error::new(Code::PeerGone, format!("{peer} was restarted or lost its state"))
         }
@@ -454,6 +410,12 @@ fn lost(peer: SocketAddr, error: ConnectionError) -> Error {
     }
 }
 
+/// The error of a peer that has not been heard for so long.
+pub(super) fn silent(peer: SocketAddr, silence: Duration) -> Error {
+    let what = format!("nothing heard from {peer} for {:.0} s", silence.as_secs_f64());
+    Error::new(Code::PeerGone, what)
+}
+
 fn stopped(peer: SocketAddr, number: u16, reason: &[u8]) -> Error {
     let text: String = String::from_utf8_lossy(reason)
         .chars()
@@ -466,14 +428,6 @@ fn stopped(peer: SocketAddr, number: u16, reason: &[u8]) -> Error {
         }
         None => Error::new(Code::PeerGone, format!("{peer} closed the connection: {text}")),
         Some(code) => Error::new(Code::PeerStopped, format!("{peer} stopped: {code} {text}")),
-    }
-}
-
-/// An IPv4 peer of a socket for both families as the IPv4 address it is.
-pub(super) fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        IpAddr::V4(ip) => (ip, address.port()).into(),
-        IpAddr::V6(_) => address, // with its scope
     }
 }
 

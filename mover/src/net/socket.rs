@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use tracing::{debug, warn};
 
 use super::NetOptions;
+use super::connection::Carrier;
 use crate::error::{Code, Error, Result};
 
 /// Most bytes handed to the kernel in one send.
@@ -81,8 +82,8 @@ pub(super) fn bind_listener(address: SocketAddr, options: &NetOptions) -> Result
             socket.set_reuse_port(true)?;
             Ok(socket)
         })
-        .map_err(|error| bind_error(address, error))?;
-    finish(socket, options).map_err(|error| bind_error(address, error))
+        .map_err(|error| bind_error(Carrier::Quic, address, error))?;
+    finish(socket, options).map_err(|error| bind_error(Carrier::Quic, address, error))
 }
 
 /// Binds one more socket to the port of a listener and connects it to `peer`.
@@ -103,13 +104,13 @@ pub(super) fn bind_lane(
         socket.connect(&in_family_of(listener, peer).into())?;
         finish(socket, options)
     };
-    let bound = bind(listener).map_err(|error| bind_error(listener, error))?;
+    let bound = bind(listener).map_err(|error| bind_error(Carrier::Quic, listener, error))?;
     // The donor uses the address it was told. When the route back would leave from another one,
     // only a socket on the very address the donor uses matches its datagrams.
     match arrived_at {
         Some(used) if used.to_canonical() != bound.local.ip().to_canonical() => {
             let exact = in_family_of(listener, SocketAddr::new(used, listener.port()));
-            bind(exact).map_err(|error| bind_error(exact, error))
+            bind(exact).map_err(|error| bind_error(Carrier::Quic, exact, error))
         }
         Some(_) | None => Ok(bound),
     }
@@ -171,16 +172,18 @@ fn in_family_of(local: SocketAddr, peer: SocketAddr) -> SocketAddr {
     }
 }
 
-fn bind_error(address: SocketAddr, error: io::Error) -> Error {
+/// The error of a port that cannot be had.
+pub(super) fn bind_error(carrier: Carrier, address: SocketAddr, error: io::Error) -> Error {
+    let protocol = carrier.protocol();
     let (ip, port, kind) = (address.ip(), address.port(), error.kind());
     let what = if kind == io::ErrorKind::AddrInUse {
-        format!("UDP port {port} is in use at {ip}")
+        format!("{protocol} port {port} is in use at {ip}")
     } else if kind == io::ErrorKind::AddrNotAvailable {
         format!("{ip} is not an address of this machine")
     } else if kind == io::ErrorKind::PermissionDenied {
-        format!("not allowed to use UDP port {port}; take one above 1023")
+        format!("not allowed to use {protocol} port {port}; take one above 1023")
     } else {
-        format!("cannot listen at UDP {address}")
+        format!("cannot listen at {protocol} {address}")
     };
     Error::new(Code::Address, what).because(error)
 }

@@ -5,6 +5,7 @@
 //! nothing here: it knows the token, which is checked over the exporter of this connection.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +26,7 @@ use rustls::{
     SignatureScheme,
 };
 
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 
 /// SHA-256 of a key's `SubjectPublicKeyInfo`, as the ticket carries it.
 pub type Pin = [u8; 32];
@@ -115,6 +116,17 @@ impl PinnedClient {
         config.enable_early_data = false;
         Ok(Self { config, wrong_key })
     }
+}
+
+/// The joiner at `target` has shown another key.
+pub(super) fn wrong_key_of(target: SocketAddr) -> Error {
+    Error::new(
+        Code::WrongKey,
+        format!(
+            "the key of {target} is not the one in the ticket; the ticket belongs to another run, \
+             or something in between answers in the joiner's place"
+        ),
+    )
 }
 
 /// AES-128-GCM first: 128 bits are enough for data whose key lives for minutes, and it is the

@@ -7,33 +7,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use fastsst_proto::frame::{Accept, Declaration, Finish, Frame, Refusal};
+use fastsst_proto::frame::{Accept, Declaration, Finish, Refusal};
 use fastsst_proto::joiner::{JoinerEvent, JoinerSession};
-use fastsst_proto::lane::{Accepted, joiner_check_hello, joiner_welcome};
-use fastsst_proto::limits::{HANDSHAKE_MS, LANES_MAX};
+use fastsst_proto::limits::LANES_MAX;
 use fastsst_proto::manifest::Entry;
-use fastsst_proto::secret::Secret;
-use fastsst_proto::{
-    Bottleneck, Exporter, FileId, Generation, LaneId, ProtocolError, RootHash, Scope, TransferId,
-};
+use fastsst_proto::{Bottleneck, FileId, Generation, LaneId, RootHash, Scope};
 use flume::{Receiver, Sender, TrySendError};
 
+use super::greet::{HANDSHAKE, Secrets, Visitor, greet};
 use super::lane::Lanes;
 use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
-use crate::net::{
-    Acceptor, Connection, FrameReader, FrameWriter, Incoming, Link, Listener, QuicReader,
-    QuicWriter,
-};
+use crate::net::{Acceptor, Incoming, Link, Listener};
 use crate::options::Options;
 use crate::progress::{Phase, Progress};
 use crate::runtime::{block_on, spawn};
 use crate::talk::{Clock, Talk, protocol_error};
 use crate::watchdog::Watchdog;
-
-/// What a wrong token costs whoever sent it, so that guessing is slow.
-const WRONG_TOKEN_DELAY: Duration = Duration::from_secs(1);
 
 /// How long a donor may take to say good-bye after everything is committed.
 const GOOD_BYE: Duration = Duration::from_secs(2);
@@ -114,13 +105,6 @@ pub(super) struct Control {
     thread: JoinHandle<()>,
 }
 
-/// What only this joiner knows.
-#[derive(Debug, Clone)]
-pub(super) struct Secrets {
-    pub(super) token: Secret,
-    pub(super) transfer: TransferId,
-}
-
 impl Control {
     /// Starts to serve the port.
     pub(super) fn start(
@@ -176,16 +160,6 @@ impl Control {
             tracing::debug!("the control thread panicked");
         }
     }
-}
-
-/// Somebody who has proven that he knows the token.
-struct Visitor {
-    reader: FrameReader<QuicReader>,
-    writer: FrameWriter<QuicWriter>,
-    link: Link,
-    exporter: Exporter,
-    hello: Frame,
-    accepted: Accepted,
 }
 
 struct Loop {
@@ -259,9 +233,10 @@ impl Loop {
         let Some(limit) = self.options.initial_timeout else { return donor.await };
         tokio::time::timeout(limit, donor).await.map_err(|error| {
             let what = format!(
-                "no donor came within {} s; is UDP port {} open on the way, and does the initial \
+                "no donor came within {} s; is {} port {} open on the way, and does the initial \
                  timeout fit?",
                 limit.as_secs(),
+                self.options.transport.protocols(),
                 acceptor.local_addr().port()
             );
             Error::new(Code::NoDonor, what).because(error)
@@ -279,7 +254,7 @@ impl Loop {
             match visitor.accepted.scope {
                 Scope::Control => return self.begin(visitor, clock),
                 Scope::Lane { .. } => {
-                    turn_away(visitor, Code::Protocol, "a lane before its donor").await
+                    visitor.turn_away(Code::Protocol, "a lane before its donor").await;
                 }
             }
         }
@@ -428,45 +403,36 @@ impl Loop {
         (lane, source_port): (LaneId, u16),
         feed: &Feed,
     ) -> bool {
-        // A donor may offer a lane again and again; each waits for its handshake on a thread.
-        let crowded = Arc::strong_count(&feed.lanes) > 2 * usize::from(LANES_MAX);
-        if source_port == 0 || crowded {
+        acceptor.expect_lane(lane);
+        if source_port == 0 {
             return false;
         }
-        let socket = match acceptor.lane_socket(link, source_port) {
-            Ok(socket) => socket,
+        match acceptor.lane_socket(link, source_port) {
+            Ok(socket) => self.start_lane(lane, feed, |lanes| lanes.serve_socket(socket)),
             Err(error) => {
                 tracing::warn!("lane {} has no socket of its own: {error}", lane.0);
-                return false;
+                false
             }
-        };
-        let lanes = Arc::clone(&feed.lanes);
-        let name = format!("fastsst-lane-{}", lane.0);
-        let started = spawn(&name, &self.cancel, move || {
-            if let Err(error) = block_on(lanes.serve_socket(socket)) {
-                tracing::debug!("lane {} ended: {error}", lane.0);
-            }
-            Ok(())
-        });
-        started.is_ok()
+        }
     }
 
-    /// A lane whose source port was rewritten on the way, or a second donor.
+    /// A lane over TCP, one whose source port was rewritten on the way, or a second donor.
     fn take_visitor(&self, visitor: Visitor, feed: Option<&Feed>) {
         match (visitor.accepted.scope, feed) {
+            (Scope::Lane { lane, .. }, Some(feed)) if visitor.link.can_move() => {
+                self.start_lane(lane, feed, |lanes| lanes.serve_visitor(visitor));
+            }
             (Scope::Lane { .. }, Some(feed)) => {
-                let (lanes, secrets) = (Arc::clone(&feed.lanes), self.secrets.clone());
-                let software = self.software.clone();
+                let lanes = Arc::clone(&feed.lanes);
                 tokio::spawn(async move {
-                    if let Err(error) = serve_visitor(visitor, &lanes, &secrets, &software).await {
+                    if let Err(error) = lanes.serve_visitor(visitor).await {
                         tracing::debug!("lane over the listener ended: {error}");
                     }
                 });
             }
             (Scope::Control | Scope::Lane { .. }, _) => {
                 tracing::warn!("refused a second donor, {}", visitor.link.peer());
-                tokio::spawn(turn_away(
-                    visitor,
+                tokio::spawn(visitor.turn_away(
                     Code::Busy,
                     "this joiner already has a donor, its ticket is used up",
                 ));
@@ -474,22 +440,32 @@ impl Loop {
         }
     }
 
+    /// Serves a lane on a thread of its own; false when there is none for it.
+    fn start_lane<F: Future<Output = Result<()>>>(
+        &self,
+        lane: LaneId,
+        feed: &Feed,
+        serve: impl FnOnce(Arc<Lanes>) -> F + Send + 'static,
+    ) -> bool {
+        // A donor may open a lane again and again; each waits for its end on a thread.
+        if Arc::strong_count(&feed.lanes) > 2 * usize::from(LANES_MAX) {
+            tracing::warn!("too many lanes at once");
+            return false;
+        }
+        let lanes = Arc::clone(&feed.lanes);
+        let name = format!("fastsst-lane-{}", lane.0);
+        let started = spawn(&name, &self.cancel, move || {
+            if let Err(error) = block_on(serve(lanes)) {
+                tracing::debug!("lane {} ended: {error}", lane.0);
+            }
+            Ok(())
+        });
+        started.is_ok()
+    }
+
     fn tell(&self, news: News) -> Result<()> {
         self.news.try_send(news).map_err(|_closed| Error::bug("nobody listens to the conversation"))
     }
-}
-
-async fn serve_visitor(
-    visitor: Visitor,
-    lanes: &Lanes,
-    secrets: &Secrets,
-    software: &str,
-) -> Result<()> {
-    let Visitor { reader, mut writer, exporter, accepted, .. } = visitor;
-    let scope = accepted.scope;
-    let answer = joiner_welcome(&secrets.token, &exporter, &scope, secrets.transfer, software);
-    writer.write_frame(&answer).await?;
-    lanes.serve(reader, writer).await
 }
 
 /// Takes connections at the port; whoever proves that he knows the token becomes a visitor.
@@ -498,67 +474,35 @@ async fn open_door(acceptor: Acceptor, secrets: Secrets, visitors: Sender<Visito
         let incoming = acceptor.accept().await?;
         let (secrets, visitors) = (secrets.clone(), visitors.clone());
         tokio::spawn(async move {
-            let peer = incoming.peer();
-            match greet(incoming, &secrets).await {
-                Ok(visitor) => {
+            let (peer, evicted) = (incoming.peer(), incoming.evicted());
+            let met = tokio::select! {
+                met = meet(incoming, &secrets) => met,
+                () = evicted => return tracing::debug!("{peer} made room for others"),
+            };
+            match met {
+                Ok(Some(visitor)) => {
                     if visitors.send_async(visitor).await.is_err() {
                         tracing::debug!("{peer} came too late");
                     }
                 }
+                // A donor's spare connection, or somebody who looked whether the port is open.
+                Ok(None) => tracing::debug!("{peer} left without a word"),
+                // Also a donor whose datagrams arrive here while ours do not arrive there.
+                Err(error) if error.code() == Code::Unreachable => tracing::info!("{error}"),
                 Err(error) => tracing::warn!("turned away {peer}: {error}"),
             }
         });
     }
 }
 
-async fn greet(incoming: Incoming, secrets: &Secrets) -> Result<Visitor> {
-    let patience = Duration::from_millis(HANDSHAKE_MS);
-    let Connection { exporter, reader, writer, link, .. } = incoming.complete(patience).await?;
-    let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));
-    let said = tokio::time::timeout(patience, reader.read_frame()).await;
-    let said =
-        said.map_err(|error| Error::new(Code::Unreachable, "it said nothing").because(error))?;
-    let hello = match said {
-        Ok(Some(hello)) => hello,
-        Ok(None) => return Err(Error::new(Code::PeerGone, "it left at once")),
-        Err(error) => {
-            let refusal = Refusal { code: error.code().number(), text: error.what().to_owned() };
-            refuse(&mut writer, &link, refusal).await;
-            return Err(error);
-        }
-    };
-    match joiner_check_hello(&hello, &secrets.token, &exporter, Some(&secrets.transfer)) {
-        Ok(accepted) => Ok(Visitor { reader, writer, link, exporter, hello, accepted }),
-        Err(error) => {
-            if error == ProtocolError::WrongProof {
-                tokio::time::sleep(WRONG_TOKEN_DELAY).await;
-            }
-            if let Some(refusal) = error.refusal() {
-                refuse(&mut writer, &link, refusal).await;
-            }
-            Err(protocol_error(link.peer(), error))
-        }
+async fn meet(incoming: Incoming, secrets: &Secrets) -> Result<Option<Visitor>> {
+    match incoming.complete(HANDSHAKE).await {
+        Ok(connection) => greet(connection, secrets).await,
+        Err(error) if error.code() == Code::PeerGone => Ok(None),
+        Err(error) => Err(error),
     }
-}
-
-async fn turn_away(mut visitor: Visitor, code: Code, text: &'static str) {
-    let refusal = Refusal { code: code.number(), text: text.to_owned() };
-    refuse(&mut visitor.writer, &visitor.link, refusal).await;
-}
-
-async fn refuse(writer: &mut FrameWriter<QuicWriter>, link: &Link, refusal: Refusal) {
-    const PATIENCE: Duration = Duration::from_millis(500);
-    let code = refusal.code;
-    let told = tokio::time::timeout(PATIENCE, async {
-        writer.write_frame(&Frame::Refuse(refusal)).await?;
-        writer.finish().await
-    });
-    if !matches!(told.await, Ok(Ok(()))) {
-        tracing::debug!("{} did not wait for the refusal", link.peer());
-    }
-    link.shutdown(code, "refused").await;
 }
 
 fn no_door() -> Error {
-    Error::new(Code::Address, "the listening UDP socket is broken")
+    Error::new(Code::Address, "the listening socket is broken")
 }

@@ -1,23 +1,24 @@
 //! A lane of the joiner: chunks in, acknowledgements out.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fastsst_proto::ChunkRef;
 use fastsst_proto::chunk::{ChunkHeader, HEADER_BYTES};
 use fastsst_proto::frame::{FRAME_HEADER_BYTES, Frame, FrameHeader};
-use fastsst_proto::lane::{joiner_check_hello, joiner_welcome};
-use fastsst_proto::limits::{ACKS_PER_FRAME_MAX, HANDSHAKE_MS, UNACKED_CHUNKS_PER_LANE_MAX};
-use fastsst_proto::secret::Secret;
-use fastsst_proto::{Scope, TransferId};
+use fastsst_proto::limits::{
+    ACKS_PER_FRAME_MAX, HEARTBEAT_INTERVAL_MS, UNACKED_CHUNKS_PER_LANE_MAX,
+};
+use fastsst_proto::{ChunkRef, Scope};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
+use super::greet::{HANDSHAKE, Secrets, Visitor, greet};
 use crate::cancel::Cancel;
+use crate::carried::Carried;
 use crate::error::{Code, Error, Result};
-use crate::net::{Connection, FrameReader, FrameWriter, LaneSocket, QuicReader, QuicWriter};
+use crate::net::{Carrier, FrameReader, FrameWriter, LaneSocket, Reader, Writer};
 use crate::pool::{Pool, PoolBuf};
-use crate::progress::Progress;
-use crate::talk::protocol_error;
+use crate::progress::{Phase, Progress};
 
 /// A chunk as it came from a lane.
 #[derive(Debug)]
@@ -32,13 +33,13 @@ pub(super) struct Arrived {
 /// What all lanes of a transfer share.
 #[derive(Debug)]
 pub(super) struct Lanes {
-    pub(super) token: Secret,
-    pub(super) transfer: TransferId,
+    pub(super) secrets: Secrets,
     pub(super) software: String,
     pub(super) catalog: Arc<Catalog>,
     pub(super) pool: Pool,
     pub(super) arrived: Sender<Arrived>,
     pub(super) progress: Arc<Progress>,
+    pub(super) carried: Arc<Carried>,
     pub(super) cancel: Cancel,
 }
 
@@ -47,53 +48,33 @@ impl Lanes {
     ///
     /// # Errors
     /// The lane did not come, or died; the donor sends again what was not acknowledged.
-    pub(super) async fn serve_socket(&self, socket: LaneSocket) -> Result<()> {
-        let patience = std::time::Duration::from_millis(HANDSHAKE_MS);
-        let connection = socket.accept(patience).await?;
-        let Connection { exporter, reader, writer, link, .. } = connection;
-        let (mut reader, mut writer) = (FrameReader::new(reader), FrameWriter::new(writer));
-        let hello = tokio::time::timeout(patience, reader.read_frame());
-        let hello = hello.await.map_err(|error| {
-            Error::new(Code::Unreachable, format!("{} said nothing", link.peer())).because(error)
-        })??;
-        let hello = hello.ok_or_else(|| Error::new(Code::PeerGone, "a lane closed at once"))?;
-        let checked = joiner_check_hello(&hello, &self.token, &exporter, Some(&self.transfer));
-        let accepted = checked.and_then(|accepted| match accepted.scope {
-            Scope::Lane { .. } => Ok(accepted),
-            Scope::Control => Err(fastsst_proto::ProtocolError::WrongTransfer),
-        });
-        match accepted {
-            Ok(accepted) => {
-                let scope = accepted.scope;
-                let answer =
-                    joiner_welcome(&self.token, &exporter, &scope, self.transfer, &self.software);
-                writer.write_frame(&answer).await?;
-                self.serve(reader, writer).await
-            }
-            Err(error) => {
-                if let Some(refusal) = error.refusal() {
-                    writer.write_frame(&Frame::Refuse(refusal)).await?;
-                    writer.finish().await?;
-                }
-                Err(protocol_error(link.peer(), error))
-            }
+    pub(super) async fn serve_socket(self: Arc<Self>, socket: LaneSocket) -> Result<()> {
+        let connection = socket.accept(HANDSHAKE).await?;
+        let Some(visitor) = greet(connection, &self.secrets).await? else {
+            return Err(Error::new(Code::PeerGone, "a lane closed at once"));
+        };
+        if let Scope::Control = visitor.accepted.scope {
+            visitor.turn_away(Code::Busy, "this port is a lane's").await;
+            return Err(Error::new(Code::Busy, "a donor came to the port of a lane"));
         }
+        self.serve_visitor(visitor).await
     }
 
-    /// Serves a lane whose two ends have proven themselves, until the donor ends it.
+    /// Serves a lane that has proven itself, until the donor ends it.
     ///
     /// # Errors
     /// As [`Lanes::serve_socket`].
-    pub(super) async fn serve(
-        &self,
-        mut reader: FrameReader<QuicReader>,
-        mut writer: FrameWriter<QuicWriter>,
-    ) -> Result<()> {
+    pub(super) async fn serve_visitor(self: Arc<Self>, mut visitor: Visitor) -> Result<()> {
+        if visitor.link.can_move() {
+            visitor.link.move_here()?;
+        }
+        visitor.welcome(&self.secrets, &self.software).await?;
+        let Visitor { mut reader, mut writer, link, .. } = visitor;
         reader.peer_is_proven();
         // As many as the donor may leave unacknowledged, so that a worker never waits for a lane.
         let (acks, acks_rx) = flume::bounded(UNACKED_CHUNKS_PER_LANE_MAX);
-        let receiving = self.receive(&mut reader, acks);
-        let acking = write_acks(&mut writer, &acks_rx);
+        let receiving = self.receive(&mut reader, (acks, link.carrier()));
+        let acking = write_acks(&mut writer, &acks_rx, link.carrier());
         tokio::pin!(receiving, acking);
         tokio::select! {
             received = &mut receiving => {
@@ -108,8 +89,8 @@ impl Lanes {
 
     async fn receive(
         &self,
-        reader: &mut FrameReader<QuicReader>,
-        acks: Sender<ChunkRef>,
+        reader: &mut FrameReader<Reader>,
+        (acks, carrier): (Sender<ChunkRef>, Carrier),
     ) -> Result<()> {
         while let Some(frame) = reader.read_header().await? {
             if !frame.is_chunk() {
@@ -128,7 +109,9 @@ impl Lanes {
                 .read_exact(room.ok_or_else(|| Error::bug("a payload beyond its buffer"))?)
                 .await?;
             payload.set_len(len);
-            self.progress.add_wire((FRAME_HEADER_BYTES + frame.body_len()) as u64);
+            let wire = (FRAME_HEADER_BYTES + frame.body_len()) as u64;
+            self.progress.add_wire(wire);
+            self.carried.add(carrier, wire);
             if item.entry.generation > header.at.generation {
                 // The file was declared again meanwhile; its old chunks are of no use.
                 self.drop_chunk(&acks, header.at)?;
@@ -142,7 +125,7 @@ impl Lanes {
 
     async fn header(
         &self,
-        reader: &mut FrameReader<QuicReader>,
+        reader: &mut FrameReader<Reader>,
         frame: FrameHeader,
     ) -> Result<(ChunkHeader, Arc<Item>)> {
         let mut bytes = [0; HEADER_BYTES];
@@ -179,11 +162,28 @@ impl Lanes {
 }
 
 /// Sends acknowledgements, as many as there are at a time, until no chunk is left to be written.
-async fn write_acks(writer: &mut FrameWriter<QuicWriter>, acks: &Receiver<ChunkRef>) -> Result<()> {
-    while let Ok(first) = acks.recv_async().await {
+///
+/// Over TCP heartbeats fill the pauses: QUIC keeps its connections alive by itself, but the kernel
+/// of a donor cannot tell a joiner whose disk is slow from one that has vanished.
+async fn write_acks(
+    writer: &mut FrameWriter<Writer>,
+    acks: &Receiver<ChunkRef>,
+    carrier: Carrier,
+) -> Result<()> {
+    const HEARTBEAT: Duration = Duration::from_millis(HEARTBEAT_INTERVAL_MS);
+    loop {
+        let first = match tokio::time::timeout(HEARTBEAT, acks.recv_async()).await {
+            Ok(Ok(first)) => first,
+            Ok(Err(_)) => return writer.finish().await,
+            Err(_) if carrier == Carrier::Tcp => {
+                let phase = Phase::Copy as u8;
+                writer.write_frame(&Frame::Heartbeat { bytes: 0, files: 0, phase }).await?;
+                continue;
+            }
+            Err(_) => continue,
+        };
         let mut batch = vec![first];
         batch.extend(acks.try_iter().take(ACKS_PER_FRAME_MAX - 1));
         writer.write_frame(&Frame::Ack(batch)).await?;
     }
-    writer.finish().await
 }

@@ -15,6 +15,7 @@ use super::write::{CloseWorker, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
 use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
+use crate::carried::Carried;
 use crate::disk::IoEngine;
 use crate::error::{Error, Result};
 use crate::pool::Pool;
@@ -37,6 +38,7 @@ pub(super) struct Pipeline {
     pools: [Pool; 2],
     io: String,
     zero_bytes: Arc<AtomicU64>,
+    carried: Arc<Carried>,
     samples: Arc<Samples>,
 }
 
@@ -89,14 +91,15 @@ impl Pipeline {
             spawn(&format!("fastsst-close-{number}"), cancel, || closer.run())?;
         }
         let samples = watch(watched, cancel)?;
+        let carried = Arc::<Carried>::default();
         let lanes = Arc::new(Lanes {
-            token: joiner.secrets.token.clone(),
-            transfer: joiner.secrets.transfer,
+            secrets: joiner.secrets.clone(),
             software: joiner.software.clone(),
             catalog: Arc::clone(&catalog),
             pool: network.clone(),
             arrived: arrived_tx,
             progress: Arc::clone(joiner.progress),
+            carried: Arc::clone(&carried),
             cancel: cancel.clone(),
         });
         let (changes, changes_rx) = flume::bounded(BETWEEN_STAGES);
@@ -110,7 +113,7 @@ impl Pipeline {
         spawn("fastsst-declare", cancel, || declare.run())?;
         let feed = Feed { lanes, samples: Arc::clone(&samples), changes, backlog: VecDeque::new() };
         let pools = [network, plain];
-        Ok((Self { catalog, pools, io, zero_bytes, samples }, feed))
+        Ok((Self { catalog, pools, io, zero_bytes, carried, samples }, feed))
     }
 
     /// Waits until every declared file is written and closed.
@@ -132,6 +135,11 @@ impl Pipeline {
     /// Bytes that were holes or zero pages.
     pub(super) fn zero_bytes(&self) -> u64 {
         self.zero_bytes.load(Ordering::Relaxed)
+    }
+
+    /// How many bytes came over which transport.
+    pub(super) fn carried(&self) -> &Carried {
+        &self.carried
     }
 
     /// What limited the transfer, as far as the joiner sees.

@@ -1,6 +1,6 @@
 //! The donor's control thread: the conversation, heartbeats, deadlines.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -12,6 +12,7 @@ use fastsst_proto::ticket::Ticket;
 use fastsst_proto::{Bottleneck, FileId, LaneId, RootHash, TransferId};
 use flume::{Receiver, Sender};
 
+use super::transport::Way;
 use crate::bottleneck::PeerView;
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
@@ -42,7 +43,7 @@ pub(super) enum Order {
 /// What the main thread learns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
-    Welcomed { transfer: TransferId, peer: std::net::SocketAddr },
+    Welcomed { transfer: TransferId, peer: std::net::SocketAddr, way: Way },
     Accepted { lanes: u16 },
     Committed { root_hash: RootHash, limited_by: Bottleneck },
     BypassDone,
@@ -86,6 +87,7 @@ impl Control {
             ready: Arc::clone(&ready),
             deadline: Arc::clone(&deadline),
             progress: Arc::clone(progress),
+            other_failed: RefCell::new(None),
             finished: Cell::new(false),
             joiner_limited_by: Arc::clone(&joiner_limited_by),
             cancel: cancel.clone(),
@@ -133,6 +135,8 @@ struct Loop {
     ready: Arc<Vec<(Sender<()>, Receiver<()>)>>,
     deadline: Arc<Mutex<Option<Instant>>>,
     progress: Arc<Progress>,
+    /// Why the transport that does not carry the conversation cannot be used.
+    other_failed: RefCell<Option<String>>,
     /// Everything has been said; lanes have nothing more to do.
     finished: Cell<bool>,
     /// What the joiner said last.
@@ -172,10 +176,18 @@ impl Loop {
     }
 
     async fn connect(&self) -> Result<Talk<DonorSession>> {
-        let net =
-            NetOptions { connect_timeout: self.options.connect_timeout, ..Default::default() };
+        let net = NetOptions {
+            transport: self.options.transport,
+            connect_timeout: self.options.connect_timeout,
+            ..Default::default()
+        };
         let Ticket { host, port, pin, token } = &self.ticket;
-        let connection = net::connect(host, *port, *pin, &net).await?;
+        let reached = net::connect(host, *port, *pin, &net).await?;
+        let net::Reached { connection, other_failed } = reached;
+        if let Some(error) = &other_failed {
+            tracing::debug!("the other transport: {error}");
+        }
+        self.other_failed.replace(other_failed.map(|error| error.what().to_owned()));
         let clock = Clock::start();
         let exporter = connection.exporter.clone();
         let session = DonorSession::new(clock.now(), token, exporter, self.software.clone());
@@ -220,7 +232,9 @@ impl Loop {
             DonorEvent::Welcomed { transfer, .. } => {
                 talk.peer_is_proven();
                 tracing::debug!("the joiner runs {}", talk.session.peer_software());
-                self.tell(News::Welcomed { transfer, peer: talk.link().peer() })?;
+                let (control, other_failed) = (talk.link().carrier(), self.other_failed.take());
+                let way = Way { control, other_failed };
+                self.tell(News::Welcomed { transfer, peer: talk.link().peer(), way })?;
             }
             DonorEvent::Accepted { lanes } => self.tell(News::Accepted { lanes })?,
             DonorEvent::LaneReady { lane, .. } => {

@@ -1,6 +1,7 @@
 //! A lane of the donor: chunks out, acknowledgements in, and a new connection when one dies.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,17 +12,20 @@ use fastsst_proto::chunk::HEADER_BYTES;
 use fastsst_proto::frame::{FRAME_HEADER_BYTES, Frame};
 use fastsst_proto::lane::{DonorLane, donor_check_welcome, donor_hello};
 use fastsst_proto::secret::Secret;
-use fastsst_proto::{LaneId, Scope, TransferId};
+use fastsst_proto::{ChunkRef, LaneId, ProtocolError, Scope, TransferId};
 use flume::{Receiver, Sender};
 use tokio::sync::Notify;
 
 use super::control::Order;
+use super::notices::Notices;
 use super::plan::Plan;
+use super::transport::{Acked, Switch};
 use crate::cancel::Cancel;
+use crate::carried::Carried;
 use crate::compress::{Encoded, Histogram};
 use crate::error::{Code, Error, Result};
 use crate::net::{
-    Connection, FrameReader, FrameWriter, LanePort, NetOptions, Pin, QuicReader, QuicWriter,
+    Carrier, Connection, FrameReader, FrameWriter, LanePort, Link, NetOptions, Pin, Reader, Writer,
 };
 use crate::progress::Progress;
 use crate::runtime::block_on;
@@ -41,7 +45,11 @@ pub(super) struct Shared {
     pub(super) token: Secret,
     pub(super) transfer: TransferId,
     pub(super) software: String,
+    /// As far as every lane has the same; the rest follows from what carries it.
     pub(super) net: NetOptions,
+    pub(super) switch: Switch,
+    pub(super) carried: Carried,
+    pub(super) notices: Notices,
     pub(super) orders: Sender<Order>,
     pub(super) chunks: Receiver<Encoded>,
     pub(super) plan: Arc<Plan>,
@@ -74,29 +82,33 @@ impl Lane {
     /// # Errors
     /// The lane cannot be brought back, or the joiner refuses it.
     pub(super) fn run(self) -> Result<()> {
+        let shared = &self.shared;
         let mut pause = PAUSE.0;
         loop {
-            let ledger = RefCell::new(DonorLane::new());
+            let (under_way, since) = (RefCell::new(UnderWay::default()), Instant::now());
+            let carrier = shared.switch.look(|decision| decision.carrier());
             let ended = block_on(async {
                 tokio::select! {
-                    ended = self.serve(&ledger) => ended,
-                    () = self.shared.cancel.cancelled() => Err(self.shared.cancel.reason()),
+                    ended = self.serve(carrier, &under_way) => ended,
+                    () = shared.cancel.cancelled() => Err(shared.cancel.reason()),
                 }
             });
-            let unacked = ledger.into_inner().into_unacked();
-            let Err(error) = ended else {
-                return if unacked.is_empty() {
-                    Ok(())
-                } else {
-                    Err(Error::bug("a lane ended early"))
-                };
+            let unacked = under_way.into_inner().ledger.into_unacked();
+            let error = match ended {
+                Ok(_) if !unacked.is_empty() => return Err(Error::bug("a lane ended early")),
+                Ok(End::Done) => return Ok(()),
+                Ok(End::Changing) => {
+                    shared.switch.tell(|decision, _| decision.lane_left(self.id));
+                    continue;
+                }
+                Err(error) => error,
             };
-            self.shared.cancel.check()?;
-            if unacked.is_empty() && self.shared.chunks.is_disconnected() {
+            shared.cancel.check()?;
+            if unacked.is_empty() && shared.chunks.is_disconnected() {
                 tracing::debug!("lane {} died after its last chunk: {error}", self.id.0);
                 return Ok(());
             }
-            let hopeless = self.shared.alive().elapsed() >= RECONNECT;
+            let hopeless = shared.alive().elapsed() >= RECONNECT;
             if hopeless || !matches!(error.code(), Code::PeerGone | Code::Unreachable | Code::Idle)
             {
                 return Err(error);
@@ -106,37 +118,54 @@ impl Lane {
                 self.id.0,
                 unacked.len(),
             );
-            self.shared.replaced.fetch_add(1, Ordering::Relaxed);
-            self.shared.plan.send_again(unacked);
-            self.shared.cancel.sleep(pause)?;
+            shared.replaced.fetch_add(1, Ordering::Relaxed);
+            shared.plan.send_again(unacked);
+            shared.switch.tell(|decision, now| {
+                decision.lane_failed(now, self.id, (carrier, since));
+            });
+            shared.cancel.sleep(pause)?;
             pause = (pause * 2).min(PAUSE.1);
         }
     }
 
-    async fn serve(&self, ledger: &RefCell<DonorLane>) -> Result<()> {
-        let (mut reader, mut writer) = self.connect().await?;
+    async fn serve(&self, carrier: Carrier, under_way: &RefCell<UnderWay>) -> Result<End> {
+        let (mut reader, mut writer, link) = self.connect(carrier).await?;
         *self.shared.alive() = Instant::now();
+        self.shared.switch.tell(|decision, now| decision.lane_up(now, self.id, carrier));
         let room = Notify::new();
-        let sending = self.send_chunks(&mut writer, ledger, &room);
-        let acking = self.take_acks(&mut reader, ledger, &room);
+        let sending = self.send_chunks(&mut writer, (carrier, under_way), &room);
+        let acking = self.take_acks(&mut reader, (&link, under_way), &room);
         tokio::pin!(sending, acking);
-        tokio::select! {
-            sent = &mut sending => match sent {
+        let end = tokio::select! {
+            sent = &mut sending => {
+                let end = sent?;
                 // Everything is written; the joiner ends its side after the last ack.
-                Ok(()) => acking.await,
-                Err(error) => Err(error),
-            },
-            acked = &mut acking => match acked {
-                Ok(()) => Err(Error::new(Code::PeerGone, "the joiner ended a lane early")),
-                Err(error) => Err(error),
-            },
-        }
+                acking.await?;
+                end
+            }
+            acked = &mut acking => {
+                acked?;
+                // The joiner may be done before we hear that it has our end.
+                let end = under_way.borrow().end;
+                end.ok_or_else(|| Error::new(Code::PeerGone, "the joiner ended a lane early"))?
+            }
+        };
+        tracing::debug!("lane {} is done over {carrier}, {:?}", self.id.0, link.stats());
+        Ok(end)
     }
 
     /// Announces the port, waits until the joiner listens for it, connects, proves both ends.
-    async fn connect(&self) -> Result<(FrameReader<QuicReader>, FrameWriter<QuicWriter>)> {
+    async fn connect(
+        &self,
+        carrier: Carrier,
+    ) -> Result<(FrameReader<Reader>, FrameWriter<Writer>, Link)> {
         let shared = &self.shared;
-        let port = LanePort::bind(shared.peer, &shared.net)?;
+        let net = shared.switch.look(|decision| NetOptions {
+            silence: decision.silence(carrier),
+            connect_timeout: decision.patience(shared.net.connect_timeout),
+            ..shared.net.clone()
+        });
+        let port = LanePort::bind(shared.peer, carrier, &net)?;
         while self.ready.try_recv().is_ok() {}
         let order = Order::OfferLane { lane: self.id, source_port: port.source_port() };
         shared.orders.send_async(order).await.map_err(|_closed| shared.cancel.reason())?;
@@ -154,55 +183,127 @@ impl Lane {
         donor_check_welcome(&answer, &shared.token, &exporter, &scope)
             .map_err(|error| protocol_error(link.peer(), error))?;
         reader.peer_is_proven();
-        tracing::debug!("lane {} is up, {:?}", self.id.0, link.stats());
-        Ok((reader, writer))
+        tracing::debug!("lane {} is up over {carrier}, {:?}", self.id.0, link.stats());
+        Ok((reader, writer, link))
     }
 
     async fn send_chunks(
         &self,
-        writer: &mut FrameWriter<QuicWriter>,
-        ledger: &RefCell<DonorLane>,
+        writer: &mut FrameWriter<Writer>,
+        (carrier, under_way): (Carrier, &RefCell<UnderWay>),
         room: &Notify,
-    ) -> Result<()> {
+    ) -> Result<End> {
+        let mut change = self.shared.switch.watch();
         loop {
-            while ledger.borrow().is_full() {
+            while under_way.borrow().ledger.is_full() {
                 room.notified().await;
             }
-            let Ok(chunk) = self.shared.chunks.recv_async().await else {
-                return writer.finish().await;
+            let next = tokio::select! {
+                biased;
+                // The sender lives in `shared`: this ends by a change only.
+                changed = change.wait_for(|now| *now != carrier) => match changed {
+                    Ok(_) => Err(End::Changing),
+                    Err(_) => return Err(self.shared.cancel.reason()),
+                },
+                chunk = self.shared.chunks.recv_async() => chunk.map_err(|_closed| End::Done),
             };
-            // Before the first byte goes out: from here on a dead lane gives the chunk back.
-            ledger.borrow_mut().sent(chunk.header.at);
+            let chunk = match next {
+                Ok(chunk) => chunk,
+                Err(end) => {
+                    under_way.borrow_mut().end = Some(end);
+                    return writer.finish().await.map(|()| end);
+                }
+            };
             let mut head = Vec::with_capacity(FRAME_HEADER_BYTES + HEADER_BYTES);
             chunk.header.encode_frame(&mut head);
-            self.shared.progress.add_wire((head.len() + chunk.payload.len()) as u64);
+            let wire_bytes = (head.len() + chunk.payload.len()) as u64;
+            let plain_bytes = u64::from(chunk.header.plain_len);
+            // Before the first byte goes out: from here on a dead lane gives the chunk back.
+            under_way.borrow_mut().sent(chunk.header.at, (wire_bytes, plain_bytes));
+            self.shared.progress.add_wire(wire_bytes);
             let unsent = chunk.header.plain_len - chunk.header.sent_bytes();
             self.shared.zero_bytes.fetch_add(u64::from(unsent), Ordering::Relaxed);
             self.shared.histogram.count(chunk.how);
-            self.shared.progress.add_bytes(u64::from(chunk.header.plain_len));
+            self.shared.progress.add_bytes(plain_bytes);
             writer.write_all(&mut [Bytes::from(head), chunk.payload]).await?;
         }
     }
 
     async fn take_acks(
         &self,
-        reader: &mut FrameReader<QuicReader>,
-        ledger: &RefCell<DonorLane>,
+        reader: &mut FrameReader<Reader>,
+        (link, under_way): (&Link, &RefCell<UnderWay>),
         room: &Notify,
     ) -> Result<()> {
         while let Some(frame) = reader.read_frame().await? {
+            // A joiner whose disk is slow says that it is there.
+            if let Frame::Heartbeat { .. } = frame {
+                continue;
+            }
             let Frame::Ack(chunks) = frame else {
                 let what = format!("{} sent {} on a lane", reader.peer(), frame.name());
                 return Err(Error::new(Code::Protocol, what));
             };
-            ledger
+            let acked = under_way
                 .borrow_mut()
-                .handle_ack(&chunks)
+                .acked(&chunks)
                 .map_err(|error| protocol_error(reader.peer(), error))?;
             self.shared.plan.chunks_settled(chunks.len() as u64)?;
             *self.shared.alive() = Instant::now();
+            self.account(link, acked);
             room.notify_one();
         }
         Ok(())
+    }
+
+    /// What acknowledgements say about the transport.
+    fn account(&self, link: &Link, (wire_bytes, plain_bytes): (u64, u64)) {
+        let Shared { switch, carried, notices, progress, chunks, .. } = &*self.shared;
+        let carrier = link.carrier();
+        carried.add(carrier, wire_bytes);
+        let stats = link.stats();
+        notices.look(&stats);
+        let acked = Acked {
+            carrier,
+            wire_bytes,
+            plain_bytes,
+            lanes_limit: chunks.capacity().is_some_and(|room| chunks.len() * 2 >= room),
+            datagram_bytes: stats.datagrams.map(|datagrams| datagrams.bytes_max),
+            plain_left: progress.bytes_total().saturating_sub(progress.bytes_done()),
+        };
+        switch.tell(|decision, now| decision.acked(now, &acked));
+    }
+}
+
+/// How a connection ended well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// No chunks are left.
+    Done,
+    /// Lanes shall use another transport.
+    Changing,
+}
+
+/// What one connection has sent and not seen acknowledged.
+#[derive(Debug, Default)]
+struct UnderWay {
+    ledger: DonorLane,
+    /// Bytes of frame and content of each chunk.
+    sizes: HashMap<ChunkRef, (u64, u64)>,
+    /// No more is sent, and why.
+    end: Option<End>,
+}
+
+impl UnderWay {
+    fn sent(&mut self, chunk: ChunkRef, sizes: (u64, u64)) {
+        self.ledger.sent(chunk);
+        self.sizes.insert(chunk, sizes);
+    }
+
+    /// Forgets acknowledged chunks; returns how many bytes of frames and of content they were.
+    fn acked(&mut self, chunks: &[ChunkRef]) -> Result<(u64, u64), ProtocolError> {
+        self.ledger.handle_ack(chunks)?;
+        let sizes = chunks.iter().filter_map(|chunk| self.sizes.remove(chunk));
+        Ok(sizes.fold((0, 0), |sum, size| (sum.0 + size.0, sum.1 + size.1)))
     }
 }

@@ -14,17 +14,20 @@ use super::catalog::{Catalog, Changed, Hashes};
 use super::control::Order;
 use super::encode::EncodeWorker;
 use super::lane::{Lane, Shared};
+use super::notices::Notices;
 use super::pace::{Pace, Queues};
 use super::plan::Plan;
 use super::read::{ReadTag, Reader};
+use super::transport::{Decision, Switch, Way};
 use super::{BATCH, Donor, LANES_END};
 use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
+use crate::carried::Carried;
 use crate::compress::{Encoded, Encoder, Histogram};
 use crate::disk::{IoDone, IoEngine};
 use crate::error::{Error, Result};
 use crate::level::{Controller, Level};
-use crate::net::NetOptions;
+use crate::net::{Carrier, NetOptions};
 use crate::options::Compress;
 use crate::pool::Pool;
 use crate::runtime::spawn;
@@ -61,6 +64,8 @@ pub(super) struct Ended {
     pub(super) zero_bytes: u64,
     /// Chunks by what was done to them.
     pub(super) chunks: BTreeMap<String, u64>,
+    pub(super) transport: Carrier,
+    pub(super) transport_reason: String,
     pub(super) io: String,
 }
 
@@ -68,8 +73,8 @@ impl Pipeline {
     /// Starts every stage; nothing flows yet.
     pub(super) fn start(
         donor: &Donor<'_>,
-        (transfer, peer, lanes): (TransferId, std::net::SocketAddr, u16),
-        settle: Duration,
+        (transfer, peer, way): (TransferId, std::net::SocketAddr, &Way),
+        (lanes, settle): (u16, Duration),
     ) -> Result<Self> {
         let (options, cancel) = (&donor.options, donor.cancel);
         let roots = donor.roots.iter().map(SourceRoot::open);
@@ -92,6 +97,9 @@ impl Pipeline {
             transfer,
             software: donor.software.clone(),
             net: NetOptions { connect_timeout: options.connect_timeout, ..Default::default() },
+            switch: Switch::new(Decision::new(options.transport, way, lanes, Instant::now())),
+            carried: Carried::default(),
+            notices: Notices::default(),
             orders: donor.control.orders.clone(),
             chunks: chunk_rx.clone(),
             plan: Arc::clone(&plan),
@@ -256,7 +264,11 @@ impl Pipeline {
             }
         }
         cancel.check()?;
+        let (carrier, reason) =
+            self.shared.switch.look(|it| (it.carrier(), it.reason().to_owned()));
         Ok(Ended {
+            transport: self.shared.carried.most().unwrap_or(carrier),
+            transport_reason: reason,
             lanes_replaced: self.shared.replaced.load(Ordering::Relaxed),
             zero_bytes: self.shared.zero_bytes.load(Ordering::Relaxed),
             chunks: self.shared.histogram.to_map(),

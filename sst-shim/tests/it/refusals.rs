@@ -23,6 +23,7 @@ fn a_wrong_value_is_named_with_group_and_key() {
     for (config, expected) in [
         ("[sst]\nlanes = many\n", "my.cnf [sst] lanes=many: use a number from 1 to 64"),
         ("[sst]\nrlimit=quick\n", "rlimit=quick"),
+        ("[sst]\ntransport=pigeon\n", "auto, quic or tcp"),
         ("[sst]\nsst_lock_timeout=-1\n", "sst-lock-timeout=-1: use seconds"),
         ("[sst]\ncompress\n", "compress=: "),
     ] {
@@ -72,8 +73,6 @@ fn layouts_of_later_releases_are_refused_by_option() {
     refused(&node, 95, "E29").assert_says("innodb_undo_directory=undo");
     let node = Node::new("[mysqld]\nlog_error=logs/error.err\n");
     refused(&node, 95, "E29").assert_says("log_error");
-    let node = Node::new("[sst]\ntransport=tcp\n");
-    refused(&node, 95, "E29").assert_says("transport=tcp");
 }
 
 #[test]

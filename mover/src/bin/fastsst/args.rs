@@ -69,7 +69,7 @@ pub(crate) struct Receive {
     /// The directory to build; must be empty unless --replace is given
     #[arg(long, value_name = "DIR")]
     pub(crate) into: PathBuf,
-    /// Address and UDP port to listen on; port 0 takes a free one
+    /// Address and port (UDP and TCP) to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:4444")]
     pub(crate) listen: SocketAddr,
     /// Name or address under which the sender reaches this machine, for the ticket
@@ -102,7 +102,7 @@ pub(crate) struct Common {
     /// Data lanes; default: as many as cores, at most 4 (the sender decides)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) lanes: Option<u16>,
-    /// auto or quic
+    /// What carries the data: auto, quic (UDP) or tcp
     #[arg(long, default_value = "auto")]
     pub(crate) transport: String,
     /// How to read and write files: auto, uring, direct or buffered

@@ -139,7 +139,7 @@ fn a_lane_that_dies_is_replaced_and_every_byte_arrives() {
     let receiving = Receive::into(&target).start();
     let relay = Relay::to(receiving.port());
     let sending = Send::from(&source, &relay.ticket(&receiving.ticket)).slowly(16);
-    let sending = sending.args(["--lanes", "2"]).start();
+    let sending = sending.args(["--lanes", "2", "--transport", "quic"]).start();
     // The control connection is the first flow, then come the two lanes.
     let lane = until("both lanes carry data", NOTICE, || {
         let flows = relay.flows();
@@ -166,7 +166,8 @@ fn ports_may_be_rewritten_on_the_way() {
     let receiving = Receive::into(&target).start();
     let relay = Relay::to(receiving.port());
     let ticket = relay.ticket(&receiving.ticket);
-    let (sender, sent) = Send::from(&source, &ticket).args(["--lanes", "4"]).succeed(NOTICE);
+    let sending = Send::from(&source, &ticket).args(["--lanes", "4", "--transport", "quic"]);
+    let (sender, sent) = sending.succeed(NOTICE);
     let (receiver, received) = receiving.succeed(NOTICE);
     assert_eq!(relay.flows().len(), 5, "control and four lanes");
     let done = fastsst_tests::transfer::Done { sender, receiver, sent, received };

@@ -6,6 +6,7 @@ mod death;
 mod freezing;
 mod io_ways;
 mod malice;
+mod network;
 mod pace;
 mod places;
 mod space;

@@ -1,7 +1,7 @@
 //! Directories and addresses that a receiver cannot use: refused before it prints a ticket.
 
 use std::fs::{self, Permissions};
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use fastsst_tests::transfer::{Listing, Receive, Sandbox, Transfer, assert_same_tree};
@@ -52,7 +52,7 @@ fn a_receiver_that_nobody_came_to_leaves_the_target_alone() {
     let receiving = Receive::into(&target).args(["--replace", "--initial-timeout", "1"]);
     let ended = receiving.fail();
     ended.assert_failed("E31", 110);
-    assert!(ended.stderr.contains("UDP port"), "says where to look: {ended}");
+    assert!(ended.stderr.contains("UDP or TCP port"), "says where to look: {ended}");
     assert_untouched(&target, &before);
 }
 
@@ -101,12 +101,16 @@ fn a_target_that_another_receiver_works_on_is_refused() {
 fn a_port_in_use_is_refused() {
     let place = Sandbox::new();
     let target = place.dir("target");
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    let address = socket.local_addr().unwrap();
-    let refused = Receive::into(&target).args(["--listen", &address.to_string()]).fail();
-    refused.assert_failed("E06", 16);
-    assert!(refused.stderr.contains(&address.port().to_string()), "names it: {refused}");
-    assert!(!target.join(".fastsst").exists(), "nothing was touched");
+    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = [("UDP", udp.local_addr().unwrap()), ("TCP", tcp.local_addr().unwrap())];
+    for (protocol, address) in taken {
+        let refused = Receive::into(&target).args(["--listen", &address.to_string()]).fail();
+        refused.assert_failed("E06", 16);
+        let named = format!("{protocol} port {}", address.port());
+        assert!(refused.stderr.contains(&named), "names it: {refused}");
+        assert!(!target.join(".fastsst").exists(), "nothing was touched");
+    }
 }
 
 #[test]

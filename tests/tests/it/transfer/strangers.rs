@@ -1,6 +1,7 @@
 //! Peers that are not fastsst, or not this one.
 
-use std::net::{TcpStream, UdpSocket};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use fastsst_proto::frame::{Hello, Welcome};
@@ -22,7 +23,49 @@ fn noise_at_the_port_disturbs_nobody() {
             }
         }
         socket.send_to(b"GET / HTTP/1.1\r\n\r\n", target).unwrap();
-        assert!(TcpStream::connect(target).is_err(), "nothing listens on TCP");
+        for byte in [0x00, 0x16, 0x80, 0xff] {
+            let mut socket = TcpStream::connect(target).unwrap();
+            // It may be turned away before it has said everything.
+            drop(socket.write_all(&vec![byte; 60_000]));
+        }
+    });
+}
+
+#[test]
+fn a_web_browser_is_turned_away() {
+    among_strangers(|receiving| {
+        let mut socket = TcpStream::connect(("127.0.0.1", receiving.port())).unwrap();
+        socket.write_all(b"GET / HTTP/1.1\r\nHost: db\r\n\r\n").unwrap();
+        // Turned away, not left waiting; a TLS alert may come first.
+        drop(socket.read_to_end(&mut Vec::new()));
+        receiving.running.wait_logged("E14", NOTICE);
+    });
+}
+
+#[test]
+fn silent_connections_in_every_place_do_not_keep_a_sender_out() {
+    let mut strangers = Vec::new();
+    among_strangers(|receiving| {
+        for _ in 0..40 {
+            strangers.push(TcpStream::connect(("127.0.0.1", receiving.port())).unwrap());
+        }
+    });
+}
+
+#[test]
+fn whoever_only_looks_at_the_port_leaves_no_warning() {
+    let receiver = among_strangers(|receiving| {
+        drop(TcpStream::connect(("127.0.0.1", receiving.port())).unwrap());
+    });
+    assert!(!receiver.stderr.contains("turned away"), "{receiver}");
+}
+
+#[test]
+fn a_tls_client_of_another_kind_is_turned_away() {
+    among_strangers(|receiving| {
+        let error = lookalike::knock_tcp(receiving.port());
+        assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
+        receiving.running.wait_logged("E14", NOTICE);
     });
 }
 
@@ -115,6 +158,21 @@ fn a_udp_service_that_answers_with_something_else_is_not_fastsst() {
 }
 
 #[test]
+fn a_tcp_service_of_another_kind_is_not_fastsst() {
+    let place = Sandbox::new();
+    let (source, _) = small_source(&place);
+    let service = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = service.local_addr().unwrap().to_string();
+    std::thread::spawn(move || {
+        // Ends with the test process; nobody comes any more when the sender has given up.
+        for mut socket in service.incoming().map_while(Result::ok) {
+            drop(socket.write_all(b"SSH-2.0-OpenSSH_9.9\r\n"));
+        }
+    });
+    send_to(&source, &address).assert_failed("E14", 71);
+}
+
+#[test]
 fn a_quic_server_of_another_kind_is_not_fastsst() {
     let place = Sandbox::new();
     let (source, _) = small_source(&place);
@@ -202,7 +260,7 @@ fn a_receiver_that_falls_silent_is_given_up() {
 }
 
 /// Lets strangers come to a receiver, which afterwards serves its sender as if nothing had been.
-fn among_strangers(come: impl FnOnce(&Receiving)) {
+fn among_strangers(come: impl FnOnce(&Receiving)) -> fastsst_tests::transfer::Ended {
     let place = Sandbox::new();
     let (source, _) = small_source(&place);
     let (target, before) = used_target(&place);
@@ -210,8 +268,10 @@ fn among_strangers(come: impl FnOnce(&Receiving)) {
     come(&receiving);
     assert_untouched(&target, &before);
     Send::from(&source, &receiving.ticket).run(NOTICE).assert_success();
-    receiving.wait(NOTICE).assert_success();
+    let receiver = receiving.wait(NOTICE);
+    receiver.assert_success();
     Listing::of(&source).assert_eq(&Listing::of(&target), "source and target differ");
+    receiver
 }
 
 /// Sends to whatever is at an address.

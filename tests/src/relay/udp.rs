@@ -1,17 +1,14 @@
-//! A network between donor and joiner: rewrites source ports as address translation does, and can
-//! lose one flow of datagrams.
+//! Datagrams.
 
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::thread;
 
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-/// How often a thread looks whether it shall end.
-const LOOK: Duration = Duration::from_millis(50);
+use super::{LOOK, Shared, count};
 
 /// Socket buffer to ask for. Why: senders on loopback send in bursts of a MiB.
 const BUFFER_BYTES: usize = 4 << 20;
@@ -19,20 +16,11 @@ const BUFFER_BYTES: usize = 4 << 20;
 /// Largest datagram there is.
 const DATAGRAM_BYTES: usize = 65_536;
 
-/// Passes datagrams on until it is dropped. Each sender's address is one flow.
+/// The socket towards donors, and who came.
 #[derive(Debug)]
-pub struct Relay {
-    port: u16,
-    shared: Arc<Shared>,
-    thread: Option<JoinHandle<()>>,
-}
-
-#[derive(Debug)]
-struct Shared {
+pub(super) struct Side {
     socket: UdpSocket,
-    target: SocketAddr,
     flows: Mutex<Vec<Arc<Flow>>>,
-    stop: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -43,60 +31,33 @@ struct Flow {
     bytes: AtomicU64,
 }
 
-impl Relay {
-    /// To a port of this machine.
-    #[must_use]
-    pub fn to(port: u16) -> Self {
-        let socket = socket();
-        let port_here = socket.local_addr().unwrap().port();
-        let target = (Ipv4Addr::LOCALHOST, port).into();
-        let stop = AtomicBool::new(false);
-        let shared = Arc::new(Shared { socket, target, flows: Mutex::default(), stop });
-        let working = Arc::clone(&shared);
-        let thread = Some(thread::spawn(move || forward(&working)));
-        Self { port: port_here, shared, thread }
+impl Side {
+    pub(super) fn new(socket: UdpSocket) -> Self {
+        Self { socket, flows: Mutex::default() }
     }
 
-    /// The ticket of the joiner, for a donor on this side of the relay.
-    #[must_use]
-    pub fn ticket(&self, ticket: &str) -> String {
-        let joiner = format!(":{}/", self.shared.target.port());
-        let rewritten = ticket.replacen(&joiner, &format!(":{}/", self.port), 1);
-        assert_ne!(rewritten, ticket, "the ticket names the joiner's port");
-        rewritten
-    }
-
-    /// Bytes towards the joiner, by flow, in the order in which the flows began.
-    #[must_use]
-    pub fn flows(&self) -> Vec<u64> {
-        let flows = self.shared.flows.lock().expect("no holder panics");
+    pub(super) fn bytes(&self) -> Vec<u64> {
+        let flows = self.flows.lock().expect("no holder panics");
         flows.iter().map(|flow| flow.bytes.load(Ordering::Relaxed)).collect()
     }
 
-    /// From now on nothing of this flow passes, in either direction.
-    pub fn cut(&self, flow: usize) {
-        let flows = self.shared.flows.lock().expect("no holder panics");
+    pub(super) fn cut(&self, flow: usize) {
+        let flows = self.flows.lock().expect("no holder panics");
         flows.get(flow).expect("a flow").is_cut.store(true, Ordering::Relaxed);
     }
 }
 
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.shared.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            drop(thread.join());
-        }
-    }
-}
-
 /// Donor to joiner, all flows.
-fn forward(shared: &Arc<Shared>) {
+pub(super) fn forward(shared: &Arc<Shared>) {
     let mut datagram = vec![0; DATAGRAM_BYTES];
     let mut threads = Vec::new();
-    while let Some(received) = receive(shared, &shared.socket, &mut datagram) {
+    while let Some(received) = receive(shared, &shared.udp.socket, &mut datagram) {
         let Some((length, from)) = received else { continue };
+        if !shared.rules.pass_datagram(length) {
+            continue;
+        }
         let flow = {
-            let mut flows = shared.flows.lock().expect("no holder panics");
+            let mut flows = shared.udp.flows.lock().expect("no holder panics");
             let known = flows.iter().find(|flow| flow.from == from).cloned();
             known.unwrap_or_else(|| {
                 let upstream = socket();
@@ -110,7 +71,7 @@ fn forward(shared: &Arc<Shared>) {
             })
         };
         if !flow.is_cut.load(Ordering::Relaxed) {
-            flow.bytes.fetch_add(length as u64, Ordering::Relaxed);
+            count(&flow.bytes, length);
             // What the joiner refuses or has no room for is lost, as in any network.
             drop(flow.upstream.send(&datagram[..length]));
         }
@@ -125,8 +86,8 @@ fn answer(shared: &Arc<Shared>, flow: &Flow) {
     let mut datagram = vec![0; DATAGRAM_BYTES];
     while let Some(received) = receive(shared, &flow.upstream, &mut datagram) {
         let Some((length, _)) = received else { continue };
-        if !flow.is_cut.load(Ordering::Relaxed) {
-            drop(shared.socket.send_to(&datagram[..length], flow.from));
+        if shared.rules.pass_datagram(length) && !flow.is_cut.load(Ordering::Relaxed) {
+            drop(shared.udp.socket.send_to(&datagram[..length], flow.from));
         }
     }
 }
@@ -152,7 +113,7 @@ fn receive(
     }
 }
 
-fn socket() -> UdpSocket {
+pub(super) fn socket() -> UdpSocket {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.set_read_timeout(Some(LOOK)).unwrap();
     set_socket_recv_buffer_size(&socket, BUFFER_BYTES).unwrap();
