@@ -1,7 +1,7 @@
 //! What limited a transfer: the stage the others waited for most often.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ type Seen = [u64; Bottleneck::ALL.len()];
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     seen: Mutex<(Seen, VecDeque<Bottleneck>)>,
+    /// Used processor time in the last window. Unit: thousandths.
+    busy: AtomicU32,
     stop: AtomicBool,
 }
 
@@ -60,6 +62,7 @@ impl Samples {
             let ends_window = ticks == TICKS_PER_WINDOW;
             if ends_window {
                 cpu_idle = cpu.share().unwrap_or(1.0);
+                self.busy.store(thousandths(1.0 - cpu_idle), Ordering::Relaxed);
                 ticks = 0;
             }
             let seen = look(Tick { cpu_idle, ends_window });
@@ -71,6 +74,11 @@ impl Samples {
     /// Ends [`Samples::watch`].
     pub(crate) fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Idle share of the processors in the last window, from 0 to 1; 1 before the first one.
+    pub(crate) fn cpu_idle(&self) -> f64 {
+        1.0 - f64::from(self.busy.load(Ordering::Relaxed)) / 1000.0
     }
 
     /// What limited most of the time.
@@ -116,6 +124,11 @@ impl PeerView {
     pub(crate) fn get(&self) -> Bottleneck {
         Bottleneck::from_number(self.0.load(Ordering::Relaxed))
     }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped before")]
+fn thousandths(share: f64) -> u32 {
+    (share.clamp(0.0, 1.0) * 1000.0) as u32
 }
 
 fn add(seen: &mut Seen, bottleneck: Bottleneck) {

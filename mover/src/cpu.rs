@@ -1,6 +1,7 @@
-//! How much of this machine's processor time nobody uses.
+//! How much of this machine's processor time nobody uses, and how much a thread does.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 /// Where the kernel counts processor time.
 const STAT: &str = "/proc/stat";
@@ -28,6 +29,33 @@ impl CpuIdle {
         let all = now.all.checked_sub(before.all).filter(|all| *all > 0)?;
         Some(now.idle.saturating_sub(before.idle) as f64 / all as f64)
     }
+}
+
+/// How much of a core the calling thread uses.
+#[derive(Debug)]
+pub(crate) struct ThreadLoad {
+    since: Instant,
+    used: Duration,
+}
+
+impl ThreadLoad {
+    /// From now on.
+    pub(crate) fn start() -> Self {
+        Self { since: Instant::now(), used: thread_time() }
+    }
+
+    /// Its share of one core since the start, from 0 to 1; for the same thread.
+    pub(crate) fn share(&self) -> f64 {
+        let all = self.since.elapsed().as_secs_f64();
+        if all > 0.0 { thread_time().saturating_sub(self.used).as_secs_f64() / all } else { 0.0 }
+    }
+}
+
+/// Processor time of the calling thread.
+fn thread_time() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
 impl Times {
@@ -60,14 +88,25 @@ mod tests {
     fn the_share_is_that_of_the_time_since_the_last_look() {
         let mut cpu = CpuIdle::default();
         assert_eq!(cpu.share(), None);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        let deadline = Instant::now() + Duration::from_secs(5);
         let share = loop {
             // Until the kernel has counted a tick.
             if let Some(share) = cpu.share() {
                 break share;
             }
-            assert!(std::time::Instant::now() < deadline);
+            assert!(Instant::now() < deadline);
         };
         assert!((0.0..=1.0).contains(&share), "{share}");
+    }
+
+    #[test]
+    fn a_thread_that_sleeps_uses_nothing_and_one_that_works_does() {
+        let load = ThreadLoad::start();
+        std::thread::sleep(Duration::from_millis(50));
+        let asleep = load.share();
+        assert!(asleep < 0.5, "{asleep}");
+        let load = ThreadLoad::start();
+        while load.since.elapsed() < Duration::from_millis(20) {}
+        assert!(load.share() > 0.0);
     }
 }

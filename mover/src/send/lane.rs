@@ -20,9 +20,11 @@ use super::control::Order;
 use super::notices::Notices;
 use super::plan::Plan;
 use super::transport::{Acked, Switch};
+use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
 use crate::carried::Carried;
 use crate::compress::{Encoded, Histogram};
+use crate::cpu::ThreadLoad;
 use crate::error::{Code, Error, Result};
 use crate::net::{
     Carrier, Connection, FrameReader, FrameWriter, LanePort, Link, NetOptions, Pin, Reader, Writer,
@@ -36,6 +38,12 @@ const RECONNECT: Duration = Duration::from_secs(30);
 
 /// First and longest pause before a dead lane is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// Share of a core from which a lane, and not the link, is what limits.
+const LANE_BUSY: f64 = 0.7;
+
+/// Idle share of the machine below which its lanes may have too little of it.
+const MACHINE_BUSY: f64 = 0.3;
 
 /// What all lanes of a transfer share.
 #[derive(Debug)]
@@ -59,6 +67,7 @@ pub(super) struct Shared {
     pub(super) replaced: AtomicU64,
     pub(super) zero_bytes: AtomicU64,
     pub(super) histogram: Histogram,
+    pub(super) samples: Arc<Samples>,
     pub(super) cancel: Cancel,
 }
 
@@ -235,6 +244,7 @@ impl Lane {
         (link, under_way): (&Link, &RefCell<UnderWay>),
         room: &Notify,
     ) -> Result<()> {
+        let load = ThreadLoad::start();
         while let Some(frame) = reader.read_frame().await? {
             // A joiner whose disk is slow says that it is there.
             if let Frame::Heartbeat { .. } = frame {
@@ -250,15 +260,15 @@ impl Lane {
                 .map_err(|error| protocol_error(reader.peer(), error))?;
             self.shared.plan.chunks_settled(chunks.len() as u64)?;
             *self.shared.alive() = Instant::now();
-            self.account(link, acked);
+            self.account(link, &load, acked);
             room.notify_one();
         }
         Ok(())
     }
 
     /// What acknowledgements say about the transport.
-    fn account(&self, link: &Link, (wire_bytes, plain_bytes): (u64, u64)) {
-        let Shared { switch, carried, notices, progress, chunks, .. } = &*self.shared;
+    fn account(&self, link: &Link, load: &ThreadLoad, (wire_bytes, plain_bytes): (u64, u64)) {
+        let Shared { switch, carried, notices, progress, chunks, samples, .. } = &*self.shared;
         let carrier = link.carrier();
         carried.add(carrier, wire_bytes);
         let stats = link.stats();
@@ -267,7 +277,8 @@ impl Lane {
             carrier,
             wire_bytes,
             plain_bytes,
-            lanes_limit: chunks.capacity().is_some_and(|room| chunks.len() * 2 >= room),
+            lanes_limit: chunks.capacity().is_some_and(|room| chunks.len() * 2 >= room)
+                && (load.share() >= LANE_BUSY || samples.cpu_idle() < MACHINE_BUSY),
             datagram_bytes: stats.datagrams.map(|datagrams| datagrams.bytes_max),
             plain_left: progress.bytes_total().saturating_sub(progress.bytes_done()),
         };

@@ -90,6 +90,7 @@ impl Pipeline {
         let io = engine.kind().to_string();
         let (plan, changed, hashes) = (Arc::default(), Arc::default(), Arc::default());
         let catalog = Arc::new(Mutex::new(Catalog::new(names)));
+        let samples = Arc::<Samples>::default();
         let shared = Arc::new(Shared {
             peer,
             pin: donor.ticket.pin,
@@ -108,6 +109,7 @@ impl Pipeline {
             replaced: AtomicU64::new(0),
             zero_bytes: AtomicU64::new(0),
             histogram: Histogram::default(),
+            samples: Arc::clone(&samples),
             cancel: cancel.clone(),
         });
         let throttle = Arc::new(Throttle::new(options.rlimit));
@@ -127,7 +129,7 @@ impl Pipeline {
             cancel: cancel.clone(),
             shared,
             io,
-            samples: Arc::default(),
+            samples,
             throttle,
             level: Arc::new(Level::new(options.compress)),
             threads: Vec::new(),

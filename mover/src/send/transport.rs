@@ -77,7 +77,8 @@ pub(super) struct Acked {
     pub(super) wire_bytes: u64,
     /// Their content. Unit: bytes.
     pub(super) plain_bytes: u64,
-    /// The lanes are what the transfer waits for: their queue is at least half full.
+    /// The lanes are what the transfer waits for, and not the link: their queue is at least half
+    /// full, and they use all the processor time they can get.
     pub(super) lanes_limit: bool,
     /// Size of a full datagram, on QUIC. Unit: bytes.
     pub(super) datagram_bytes: Option<u16>,
