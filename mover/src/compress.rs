@@ -11,12 +11,13 @@ use fastsst_proto::limits::PAGE_BYTES;
 use fastsst_proto::{ChunkRef, FileId, PageMask};
 
 use crate::error::{Error, Result};
+use crate::level::Level;
 use crate::options::Compress;
 use crate::pool::{Pool, PoolBuf};
 
 /// Smallest content that is compressed. Unit: bytes. Why: below it the frame around the chunk
 /// eats what could be won.
-const WORTH_BYTES: u32 = 1024;
+const WORTH_BYTES: usize = 1024;
 
 /// Chunks of one file that did not shrink, one after the other, until the file is left alone.
 const FAILURES_MAX: u32 = 8;
@@ -35,8 +36,24 @@ pub(crate) struct Encoded {
     pub(crate) header: ChunkHeader,
     /// The sent pages.
     pub(crate) payload: Bytes,
-    /// What was done to them.
-    pub(crate) how: How,
+}
+
+/// What all encoders of a transfer share.
+#[derive(Debug)]
+pub(crate) struct Compression {
+    /// How hard to compress now.
+    pub(crate) level: Level,
+    /// What became of the chunks.
+    pub(crate) histogram: Histogram,
+    stubborn: Stubborn,
+}
+
+impl Compression {
+    /// As the user chose.
+    pub(crate) fn new(choice: Compress) -> Self {
+        let (histogram, stubborn) = (Histogram::default(), Stubborn::default());
+        Self { level: Level::new(choice), histogram, stubborn }
+    }
 }
 
 /// What became of a chunk's content.
@@ -135,7 +152,7 @@ pub(crate) struct Encoder {
     zstd: zstd::bulk::Compressor<'static>,
     /// The level `zstd` is set to.
     level: i32,
-    stubborn: Arc<Stubborn>,
+    shared: Arc<Compression>,
     /// Buffers for compressed payloads.
     wire: Pool,
 }
@@ -149,73 +166,116 @@ impl std::fmt::Debug for Encoder {
 impl Encoder {
     /// # Errors
     /// zstd cannot be set up.
-    pub(crate) fn new(stubborn: Arc<Stubborn>, wire: Pool) -> Result<Self> {
+    pub(crate) fn new(shared: Arc<Compression>, wire: Pool) -> Result<Self> {
         let level = 1;
         let zstd = zstd::bulk::Compressor::new(level).map_err(refused)?;
-        Ok(Self { zstd, level, stubborn, wire })
+        Ok(Self { zstd, level, shared, wire })
     }
 
-    /// Encodes the chunk `plain` of a file of `file_size` bytes, compressing at `level` if there
-    /// is one; `None` when the pool is closed.
+    /// Encodes the chunk `plain` of a file of `file_size` bytes; `None` when the pool is closed.
     pub(crate) fn encode(
         &mut self,
         at: ChunkRef,
         file_size: u64,
         mut plain: PoolBuf,
-        level: Option<i32>,
     ) -> Result<Option<Encoded>> {
-        let plain_len = u32::try_from(plain.len())
-            .map_err(|error| Error::bug("a chunk of more than 4 GiB").because(error))?;
-        let hash = chunk_hash(file_size, at.chunk, plain.filled());
-        let zero = zero_pages(plain.filled());
-        let sent = all_pages(plain_len) & !zero;
-        if !zero.is_empty() {
-            let kept = pack(plain.as_mut_slice(), plain_len, sent);
-            plain.set_len(kept);
-        }
-        let raw_len = u32::try_from(plain.len()).unwrap_or(plain_len);
-        let encoding = Encoding::Raw;
-        let mut header =
-            ChunkHeader { at, encoding, plain_len, payload_len: raw_len, sent, zero, hash };
-        if raw_len == 0 {
-            return Ok(Some(Encoded { header, payload: Bytes::new(), how: How::Zero }));
-        }
-        let level = level.filter(|_| raw_len >= WORTH_BYTES);
-        if let Some(level) = level.filter(|_| self.stubborn.is_worth_trying(at.file)) {
+        let mut header = raw_header(at, file_size, &mut plain);
+        if let Some(level) = self.level_for(at.file, plain.len()) {
             let Some(mut out) = self.wire.acquire() else { return Ok(None) };
-            self.set_level(level)?;
-            if let Some(len) = self.try_compress(at.file, plain.filled(), &mut out) {
-                header.encoding = Encoding::Zstd;
-                header.payload_len = len;
-                let payload = Bytes::from_owner(out);
-                return Ok(Some(Encoded { header, payload, how: How::Zstd(level) }));
+            let compressed = self.compress(at.file, level, plain.filled(), out.as_mut_slice())?;
+            if let Some(len) = compressed {
+                out.set_len(len);
+                as_zstd(&mut header, len);
+                return Ok(Some(Encoded { header, payload: Bytes::from_owner(out) }));
             }
         }
-        Ok(Some(Encoded { header, payload: Bytes::from_owner(plain), how: How::Raw }))
+        self.count_plain(plain.filled());
+        let payload = if plain.is_empty() { Bytes::new() } else { Bytes::from_owner(plain) };
+        Ok(Some(Encoded { header, payload }))
     }
 
-    fn set_level(&mut self, level: i32) -> Result<()> {
+    /// Compresses the sent pages of a small chunk into `out`, if that is worth it; the header then
+    /// says so. Returns how many bytes they have become.
+    ///
+    /// # Errors
+    /// As [`Encoder::new`].
+    pub(crate) fn compress_into(
+        &mut self,
+        header: &mut ChunkHeader,
+        sent: &[u8],
+        out: &mut [u8],
+    ) -> Result<Option<usize>> {
+        let file = header.at.file;
+        if let Some(level) = self.level_for(file, sent.len())
+            && let Some(len) = self.compress(file, level, sent, out)?
+        {
+            as_zstd(header, len);
+            return Ok(Some(len));
+        }
+        self.count_plain(sent);
+        Ok(None)
+    }
+
+    /// The level to try, if it is worth it.
+    fn level_for(&self, file: FileId, len: usize) -> Option<i32> {
+        let level = self.shared.level.now().filter(|_| len >= WORTH_BYTES)?;
+        self.shared.stubborn.is_worth_trying(file).then_some(level)
+    }
+
+    /// The compressed length, when it saves at least an eighth.
+    fn compress(
+        &mut self,
+        file: FileId,
+        level: i32,
+        plain: &[u8],
+        out: &mut [u8],
+    ) -> Result<Option<usize>> {
         if level != self.level {
             self.zstd.set_compression_level(level).map_err(refused)?;
             self.level = level;
         }
-        Ok(())
-    }
-
-    /// The compressed length, when it saves at least an eighth.
-    fn try_compress(&mut self, file: FileId, plain: &[u8], out: &mut PoolBuf) -> Option<u32> {
         let most = plain.len() - plain.len() / 8;
-        let room = out.as_mut_slice().get_mut(..most)?;
+        let Some(room) = out.get_mut(..most) else { return Ok(None) };
         // Not fitting means not shrinking: zstd stops as soon as it runs out of room.
         let len = self.zstd.compress_to_buffer(plain, room).ok().filter(|len| *len > 0);
-        self.stubborn.note(file, if len.is_some() { Shrank::Yes } else { Shrank::No });
-        out.set_len(len?);
-        u32::try_from(out.len()).ok()
+        self.shared.stubborn.note(file, if len.is_some() { Shrank::Yes } else { Shrank::No });
+        if len.is_some() {
+            self.shared.histogram.count(How::Zstd(level));
+        }
+        Ok(len)
+    }
+
+    fn count_plain(&self, sent: &[u8]) {
+        self.shared.histogram.count(if sent.is_empty() { How::Zero } else { How::Raw });
     }
 }
 
 fn refused(error: std::io::Error) -> Error {
     Error::bug("zstd refuses its level").because(error)
+}
+
+/// Hashes a chunk and leaves in `plain` the pages that are to be sent; its header as a raw one.
+pub(crate) fn raw_header(at: ChunkRef, file_size: u64, plain: &mut PoolBuf) -> ChunkHeader {
+    let plain_len = len_u32(plain.len());
+    let hash = chunk_hash(file_size, at.chunk, plain.filled());
+    let zero = zero_pages(plain.filled());
+    let sent = all_pages(plain_len) & !zero;
+    if !zero.is_empty() {
+        let kept = pack(plain.as_mut_slice(), plain_len, sent);
+        plain.set_len(kept);
+    }
+    let payload_len = len_u32(plain.len());
+    ChunkHeader { at, encoding: Encoding::Raw, plain_len, payload_len, sent, zero, hash }
+}
+
+fn as_zstd(header: &mut ChunkHeader, len: usize) {
+    header.encoding = Encoding::Zstd;
+    header.payload_len = len_u32(len);
+}
+
+/// A buffer is never longer than a chunk.
+fn len_u32(len: usize) -> u32 {
+    u32::try_from(len).unwrap_or(u32::MAX)
 }
 
 /// The pages of `plain` that hold nothing but zeros.
@@ -308,28 +368,28 @@ mod tests {
     #[test]
     fn a_chunk_is_compressed_at_the_level_of_the_moment_and_only_if_it_shrinks() {
         let (pool, wire) = (Pool::new(1), Pool::new(1));
-        let mut encoder = Encoder::new(Arc::default(), wire).unwrap();
-        let histogram = Histogram::default();
+        let shared = Arc::new(Compression::new(Compress::Auto));
+        let mut encoder = Encoder::new(Arc::clone(&shared), wire).unwrap();
         let text: Vec<u8> = b"0123456789-".iter().copied().cycle().take(100_000).collect();
         let noise: Vec<u8> =
             (0..100_000_u32).map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[0]).collect();
-        for (content, level, how) in [
-            (&text, Some(1), How::Zstd(1)),
-            (&text, Some(-5), How::Zstd(-5)),
-            (&text, None, How::Raw),
-            (&noise, Some(3), How::Raw),
-            (&vec![0; 50_000], Some(3), How::Zero),
+        for (content, level, encoding) in [
+            (&text, Some(1), Encoding::Zstd),
+            (&text, Some(-5), Encoding::Zstd),
+            (&text, None, Encoding::Raw),
+            (&noise, Some(3), Encoding::Raw),
+            (&vec![0; 50_000], Some(3), Encoding::Raw),
         ] {
             let mut buf = pool.acquire().unwrap();
             buf.as_mut_slice()[..content.len()].copy_from_slice(content);
             buf.set_len(content.len());
+            shared.level.set(level);
             let size = content.len() as u64;
-            let encoded = encoder.encode(ChunkRef::default(), size, buf, level).unwrap().unwrap();
-            assert_eq!(encoded.how, how, "{level:?}");
+            let encoded = encoder.encode(ChunkRef::default(), size, buf).unwrap().unwrap();
+            assert_eq!(encoded.header.encoding, encoding, "{level:?}");
             assert_eq!(encoded.payload.len(), encoded.header.payload_len as usize);
-            histogram.count(encoded.how);
         }
-        let counts: Vec<(String, u64)> = histogram.to_map().into_iter().collect();
+        let counts: Vec<(String, u64)> = shared.histogram.to_map().into_iter().collect();
         let names = [("raw", 2), ("zero", 1), ("zstd:-5", 1), ("zstd:1", 1)];
         assert_eq!(counts, names.map(|(name, count)| (name.to_owned(), count)));
     }

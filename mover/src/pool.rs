@@ -35,16 +35,20 @@ impl Pool {
     pub fn new(count: usize) -> Self {
         let count = count.max(1);
         let (give_back, free) = flume::bounded(count);
-        for _ in 0..count {
+        let mut starts = Vec::with_capacity(count);
+        for index in 0..count {
             // Larger than the allocator's mmap threshold: zero pages that are not there yet.
+            let memory = Memory { bytes: vec![0; BUFFER_BYTES + BUFFER_ALIGN], index };
+            starts.push(memory.bytes.as_ptr().wrapping_add(memory.start()).expose_provenance());
             // Sending cannot fail, as the channel is as large as the pool and we hold its end.
-            let _sent = give_back.send(vec![0; BUFFER_BYTES + BUFFER_ALIGN]);
+            let _sent = give_back.send(memory);
         }
         let home = Home {
             free,
             give_back: Mutex::new(Some(give_back)),
             closed: AtomicBool::new(false),
-            capacity: count,
+            kept: Mutex::default(),
+            starts,
         };
         Self { home: Arc::new(home) }
     }
@@ -52,18 +56,18 @@ impl Pool {
     /// The next free buffer, empty; waits for one. `None` once the pool is closed.
     #[must_use]
     pub fn acquire(&self) -> Option<PoolBuf> {
-        self.home.free.recv().ok().and_then(|bytes| self.wrap(bytes))
+        self.home.free.recv().ok().and_then(|memory| self.wrap(memory))
     }
 
     /// [`Pool::acquire`] for tasks.
     pub async fn acquire_async(&self) -> Option<PoolBuf> {
-        self.home.free.recv_async().await.ok().and_then(|bytes| self.wrap(bytes))
+        self.home.free.recv_async().await.ok().and_then(|memory| self.wrap(memory))
     }
 
     /// A free buffer if there is one now; `None` otherwise, and once the pool is closed.
     #[must_use]
     pub fn try_acquire(&self) -> Option<PoolBuf> {
-        self.home.free.try_recv().ok().and_then(|bytes| self.wrap(bytes))
+        self.home.free.try_recv().ok().and_then(|memory| self.wrap(memory))
     }
 
     /// How many buffers are free. Out of date as soon as it is known.
@@ -75,12 +79,12 @@ impl Pool {
     /// How many buffers there are.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.home.capacity
+        self.home.starts.len()
     }
 
     /// Ends all waiting: every `acquire`, waiting or to come, returns `None`.
     ///
-    /// Buffers that are out stay valid, and their memory is freed when they are dropped.
+    /// Buffers that are out stay valid.
     pub fn close(&self) {
         self.home.closed.store(true, Ordering::Release);
         // Without a sender the channel is disconnected, which wakes everybody who waits.
@@ -93,14 +97,20 @@ impl Pool {
         self.home.closed.load(Ordering::Acquire)
     }
 
-    fn wrap(&self, bytes: Vec<u8>) -> Option<PoolBuf> {
+    /// Addresses of all buffers, by their [`PoolBuf::index_in`]. They stay what they are, and the
+    /// memory is there, as long as the pool or a buffer of it is.
+    pub(crate) fn starts(&self) -> &[usize] {
+        &self.home.starts
+    }
+
+    fn wrap(&self, memory: Memory) -> Option<PoolBuf> {
         // A disconnected channel still hands out what is in it.
         if self.is_closed() {
             return None;
         }
-        let start = bytes.as_ptr().addr().wrapping_neg() % BUFFER_ALIGN;
-        assert!(start + BUFFER_BYTES <= bytes.len(), "a buffer is shorter than it was made");
-        Some(PoolBuf { bytes, start, len: 0, home: Arc::clone(&self.home) })
+        let start = memory.start();
+        assert!(start + BUFFER_BYTES <= memory.bytes.len(), "a buffer is shorter than it was made");
+        Some(PoolBuf { memory, start, len: 0, home: Arc::clone(&self.home) })
     }
 }
 
@@ -115,19 +125,37 @@ impl fmt::Debug for Pool {
 }
 
 struct Home {
-    free: flume::Receiver<Vec<u8>>,
+    free: flume::Receiver<Memory>,
     /// The way home; absent once the pool is closed.
-    give_back: Mutex<Option<flume::Sender<Vec<u8>>>>,
+    give_back: Mutex<Option<flume::Sender<Memory>>>,
     closed: AtomicBool,
-    capacity: usize,
+    /// What came back after that. Not freed before the pool is: the kernel may know it.
+    kept: Mutex<Vec<Memory>>,
+    /// Address of each buffer's first aligned byte.
+    starts: Vec<usize>,
+}
+
+/// The memory of one buffer.
+#[derive(Default)]
+struct Memory {
+    /// Invariant: never grows, so that it stays where the disk reads and writes it.
+    bytes: Vec<u8>,
+    /// Which one of its pool it is.
+    index: usize,
+}
+
+impl Memory {
+    /// Place of the first aligned byte.
+    fn start(&self) -> usize {
+        self.bytes.as_ptr().addr().wrapping_neg() % BUFFER_ALIGN
+    }
 }
 
 /// One buffer of a [`Pool`]: [`BUFFER_BYTES`] of aligned memory, the first `len` of them valid.
 ///
 /// Fresh buffers hold whatever was in them before.
 pub struct PoolBuf {
-    /// Invariant: never grows, so that its memory stays where the disk reads and writes it.
-    bytes: Vec<u8>,
+    memory: Memory,
     /// First aligned byte.
     start: usize,
     /// Invariant: at most [`BUFFER_BYTES`].
@@ -139,13 +167,18 @@ impl PoolBuf {
     /// The whole buffer, valid or not.
     #[must_use]
     pub fn as_slice(&self) -> &[u8] {
-        &self.bytes[self.start..self.start + BUFFER_BYTES]
+        &self.memory.bytes[self.start..self.start + BUFFER_BYTES]
     }
 
     /// The whole buffer, to be filled.
     #[must_use]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.start..self.start + BUFFER_BYTES]
+        &mut self.memory.bytes[self.start..self.start + BUFFER_BYTES]
+    }
+
+    /// Which buffer of `pool` it is; `None` when it is of another pool.
+    pub(crate) fn index_in(&self, pool: &Pool) -> Option<usize> {
+        Arc::ptr_eq(&self.home, &pool.home).then_some(self.memory.index)
     }
 
     /// The valid bytes.
@@ -190,11 +223,12 @@ impl fmt::Debug for PoolBuf {
 
 impl Drop for PoolBuf {
     fn drop(&mut self) {
-        let bytes = std::mem::take(&mut self.bytes);
+        let memory = std::mem::take(&mut self.memory);
         let give_back = self.home.give_back.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(give_back) = give_back.as_ref() {
+        match give_back.as_ref() {
             // Never full: there are no more buffers than places.
-            let _returned = give_back.try_send(bytes);
+            Some(give_back) => drop(give_back.try_send(memory)),
+            None => self.home.kept.lock().unwrap_or_else(PoisonError::into_inner).push(memory),
         }
     }
 }
@@ -225,6 +259,20 @@ mod tests {
         drop(second);
         assert_eq!(pool.available(), 2);
         assert_eq!(pool.acquire().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_buffer_is_where_its_pool_says_also_after_the_end() {
+        let (pool, other) = (Pool::new(2), Pool::new(2));
+        let bufs = [pool.acquire().unwrap(), pool.acquire().unwrap()];
+        for buf in &bufs {
+            let index = buf.index_in(&pool).unwrap();
+            assert_eq!(pool.starts()[index], buf.as_slice().as_ptr().addr());
+            assert_eq!(buf.index_in(&other), None);
+        }
+        pool.close();
+        drop(bufs);
+        assert_eq!(pool.home.kept.lock().unwrap().len(), 2, "freed with the pool, not before");
     }
 
     #[test]

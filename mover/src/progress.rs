@@ -111,8 +111,8 @@ impl Progress {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    pub(crate) fn add_file(&self) {
-        self.files_done.fetch_add(1, Ordering::Relaxed);
+    pub(crate) fn add_files(&self, files: u64) {
+        self.files_done.fetch_add(files, Ordering::Relaxed);
     }
 
     pub(crate) fn add_wire(&self, bytes: u64) {

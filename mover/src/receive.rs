@@ -4,6 +4,8 @@
 //! lane → decompress → verify (BLAKE3) → write (O_DIRECT) → sync → commit
 //! ```
 //!
+//! Small files take the same way, from the lane to the closed file in one thread: `small`.
+//!
 //! Nothing below the roots is touched before a donor has proven that it knows the token, has
 //! declared a full transfer, and has passed the caller's checks and the space check. The order of
 //! what is made durable when is `docs/DURABILITY.md`.
@@ -13,6 +15,7 @@ mod control;
 mod greet;
 mod lane;
 mod pipeline;
+mod small;
 mod space;
 mod verify;
 mod write;

@@ -5,20 +5,25 @@
 //! ```
 //!
 //! Threads: the caller's (walks, decides), control, reader, I/O, one per core that hashes and
-//! compresses, one per lane. Between them only bounded channels; the buffer pool bounds memory.
+//! compresses, one per lane; and some that do all of it, up to the lane, for small files. Between
+//! them only bounded channels; the buffer pool bounds memory.
 
 mod catalog;
 mod control;
 mod encode;
 mod lane;
 mod notices;
+mod open;
 mod pace;
+mod parcel;
 mod pipeline;
 mod plan;
 mod read;
+mod small;
 mod transport;
 
 pub(crate) use self::pipeline::worker_count;
+pub(crate) use self::plan::SMALL_BYTES_MAX;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

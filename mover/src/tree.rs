@@ -143,6 +143,13 @@ pub struct Meta {
 }
 
 impl Meta {
+    /// Without an owner that an entry has already: setting it costs as much as changing it.
+    #[must_use]
+    pub(crate) fn on(mut self, now: &Stat) -> Self {
+        self.owner = self.owner.filter(|owner| *owner != (now.uid, now.gid));
+        self
+    }
+
     pub(crate) fn apply(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         if let Some((uid, gid)) = self.ids() {
             rustix::fs::fchown(fd, uid, gid)?;
@@ -300,11 +307,16 @@ impl Dir {
     /// E23 when the way leads through a symbolic link, E07 or E09 otherwise.
     pub fn create_file(&self, path: &RelPath, mode: FileMode) -> Result<OpenFile> {
         let place = self.place_of(path);
-        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::openat2(&self.fd, path.as_bytes(), flags, PRIVATE_FILE, resolve_flags())
-                .map_err(|errno| self.fail(&place, errno.into()))?;
+        let fd = self.create(path).map_err(|errno| self.fail(&place, errno.into()))?;
         OpenFile::new(fd, mode, place).map_err(|error| self.fail(&self.place_of(path), error))
+    }
+
+    /// Creates an empty file as [`Dir::create_file`] does, and leaves it closed.
+    ///
+    /// # Errors
+    /// As [`Dir::create_file`].
+    pub fn make_file(&self, path: &RelPath) -> Result<()> {
+        self.create(path).map(drop).map_err(|errno| self.fail(&self.place_of(path), errno.into()))
     }
 
     /// Creates a directory that must not be there, accessible to its owner only.
@@ -449,6 +461,11 @@ impl Dir {
             Ok(_) => Ok(dir),
             Err(errno) => Err(dir.fail(&dir.place, errno.into())),
         }
+    }
+
+    fn create(&self, path: &RelPath) -> Result<OwnedFd, Errno> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        rustix::fs::openat2(&self.fd, path.as_bytes(), flags, PRIVATE_FILE, resolve_flags())
     }
 
     fn open_file(

@@ -144,7 +144,8 @@ fn hash_files(
     options: VerifyOptions,
 ) -> Result<IoKind> {
     let (done, completions) = flume::bounded(hashing.pool.capacity());
-    let engine = IoEngine::start(options.io, hashing.pool.capacity(), done)?;
+    let pools = std::slice::from_ref(&hashing.pool);
+    let engine = IoEngine::start(options.io, hashing.pool.capacity(), done, pools)?;
     let kind = engine.kind();
     std::thread::scope(|scope| {
         for _ in 0..options.threads.max(1) {

@@ -92,7 +92,7 @@ impl Talk {
         drop(timeout(PATIENCE, self.writer.finish()).await.expect("the peer takes everything"));
     }
 
-    /// The next frame that is no heartbeat.
+    /// The next frame that says something: heartbeats, and what the peer waits for, are left out.
     ///
     /// # Errors
     /// The peer has ended the connection, or sent what is no frame.
@@ -100,7 +100,7 @@ impl Talk {
         loop {
             let frame = timeout(PATIENCE, self.reader.read_frame()).await.expect("an answer");
             match frame? {
-                Some(Frame::Heartbeat { .. }) => {}
+                Some(Frame::Heartbeat { .. } | Frame::LimitedBy(_)) => {}
                 Some(frame) => return Ok(frame),
                 None => return Err(self.link.closed().await),
             }

@@ -243,6 +243,10 @@ impl<T> Work<T> {
         self.job.offset
     }
 
+    pub(super) fn buf(&self) -> &PoolBuf {
+        &self.job.buf
+    }
+
     pub(super) fn memory(&mut self) -> &mut [u8] {
         self.job.buf.as_mut_slice()
     }

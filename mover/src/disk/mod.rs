@@ -18,6 +18,7 @@ use std::io;
 use std::thread::JoinHandle;
 
 use crate::error::{Code, Error, Result};
+use crate::pool::Pool;
 
 pub use file::{Extents, FileMode, OpenFile};
 pub use job::{IoDone, IoJob, read_now, write_now};
@@ -69,6 +70,8 @@ impl IoPreference {
 pub enum IoKind {
     /// One thread with one ring.
     Uring,
+    /// The same, and the kernel knows the buffers beforehand.
+    UringRegistered,
     /// So many threads, past the page cache.
     Direct(usize),
     /// Threads, through the page cache.
@@ -80,7 +83,7 @@ impl IoKind {
     #[must_use]
     pub fn file_mode(self) -> FileMode {
         match self {
-            Self::Uring | Self::Direct(_) => FileMode::Direct,
+            Self::Uring | Self::UringRegistered | Self::Direct(_) => FileMode::Direct,
             Self::Buffered => FileMode::Buffered,
         }
     }
@@ -90,6 +93,7 @@ impl fmt::Display for IoKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Uring => "io_uring+O_DIRECT",
+            Self::UringRegistered => "io_uring+O_DIRECT, registered",
             Self::Direct(_) => "O_DIRECT threads",
             Self::Buffered => "buffered",
         })
@@ -115,6 +119,10 @@ pub struct IoEngine<T> {
 impl<T: Send + 'static> IoEngine<T> {
     /// Starts an engine whose queue holds `depth` jobs (at least 1) that nobody has taken up yet.
     ///
+    /// The ring is told of the memory of `pools`, so that the kernel need not look up and pin it
+    /// for every request. Where that is refused, for instance because the process may not lock so
+    /// much memory, and for buffers of other pools, it works without.
+    ///
     /// # Errors
     /// E29 when `preference` is io_uring alone and the kernel refuses it; E99 when no thread can
     /// be started.
@@ -122,8 +130,10 @@ impl<T: Send + 'static> IoEngine<T> {
         preference: IoPreference,
         depth: usize,
         completions: flume::Sender<IoDone<T>>,
+        pools: &[Pool],
     ) -> Result<Self> {
-        Self::start_with(preference, depth, completions, uring::Ring::new)
+        let pools = pools.to_vec();
+        Self::start_with(preference, depth, completions, || uring::Ring::new(pools))
     }
 
     /// [`IoEngine::start`] with the call that sets up the ring, so that a test can refuse it.
@@ -131,14 +141,14 @@ impl<T: Send + 'static> IoEngine<T> {
         preference: IoPreference,
         depth: usize,
         completions: flume::Sender<IoDone<T>>,
-        make_ring: fn() -> io::Result<uring::Ring<T>>,
+        make_ring: impl FnOnce() -> io::Result<uring::Ring<T>> + Send + 'static,
     ) -> Result<Self> {
         let (jobs, queue) = flume::bounded(depth.max(1));
         let ends = Ends { queue, completions };
         let (workers, kind) = match preference {
             IoPreference::Auto | IoPreference::Uring => {
                 match uring::start(ends.clone(), make_ring)? {
-                    Ok(worker) => (vec![worker], IoKind::Uring),
+                    Ok((worker, kind)) => (vec![worker], kind),
                     Err(refused) if preference == IoPreference::Uring => {
                         let what = "the kernel refuses io_uring; use io=auto or io=direct";
                         return Err(Error::new(Code::Unsupported, what).because(refused));

@@ -1,5 +1,6 @@
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::slice::from_ref;
 use std::sync::Arc;
 
 use fastsst_proto::PageMask;
@@ -16,7 +17,7 @@ const ALL: [IoPreference; 4] =
 fn ways() -> impl Iterator<Item = IoPreference> {
     ALL.into_iter().filter(|preference| {
         let (sender, _done) = flume::bounded(1);
-        IoEngine::<u64>::start(*preference, 1, sender).is_ok()
+        IoEngine::<u64>::start(*preference, 1, sender, &[]).is_ok()
     })
 }
 
@@ -39,7 +40,7 @@ impl Desk {
     fn below(place: &Path, preference: IoPreference) -> Self {
         let pool = Pool::new(6);
         let (sender, done) = flume::bounded(pool.capacity());
-        let engine = IoEngine::start(preference, 4, sender).unwrap();
+        let engine = IoEngine::start(preference, 4, sender, from_ref(&pool)).unwrap();
         let tree = tempfile::tempdir_in(place).unwrap();
         let dir = Dir::open_target(tree.path()).unwrap();
         Self { engine, done, pool, tree, dir }
@@ -178,6 +179,47 @@ fn a_kernel_that_refuses_io_uring_gets_threads() {
     let (sender, _done) = flume::bounded(1);
     let error = IoEngine::start_with(IoPreference::Uring, 1, sender, refused).unwrap_err();
     assert_eq!(error.code(), Code::Unsupported);
+}
+
+#[test]
+fn buffers_the_kernel_knows_and_others_serve_alike() {
+    for preference in ways() {
+        let desk = Desk::new(preference);
+        let other = Pool::new(1);
+        let content = noise(BUFFER_BYTES + 4999);
+        desk.write_file("f", &content);
+        let (file, _) = desk.dir.open_file_read(&rel("f"), desk.mode()).unwrap().unwrap();
+        let file = Arc::new(file);
+        for pool in [&desk.pool, &other, &desk.pool] {
+            for (tag, bytes) in (0..).zip(content.chunks(BUFFER_BYTES)) {
+                let buf = pool.acquire().unwrap();
+                let offset = tag * BUFFER_BYTES as u64;
+                desk.engine
+                    .submit(IoJob::read(Arc::clone(&file), offset, BUFFER_BYTES, buf, tag))
+                    .unwrap();
+                let done = desk.done.recv().unwrap();
+                assert_eq!(done.result.unwrap(), bytes.len(), "{preference:?}");
+                assert!(done.buf.filled() == bytes, "{preference:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_ring_that_cannot_know_its_buffers_works_without() {
+    // More than the kernel takes: 16384 buffers, see `IORING_MAX_REG_BUFFERS`.
+    let pools = vec![Pool::new(1); 16_385];
+    let (sender, done) = flume::bounded(1);
+    let Ok(engine) = IoEngine::start(IoPreference::Uring, 1, sender, &pools) else { return };
+    assert_eq!(engine.kind(), IoKind::Uring);
+    assert_eq!(engine.kind().to_string(), "io_uring+O_DIRECT");
+    let tree = tempfile::tempdir().unwrap();
+    let dir = Dir::open_target(tree.path()).unwrap();
+    let file = Arc::new(dir.create_file(&rel("f"), FileMode::Direct).unwrap());
+    let mut buf = pools[0].acquire().unwrap();
+    buf.set_len(4096);
+    engine.submit(IoJob::write(file, 0, buf, 0)).unwrap();
+    assert_eq!(done.recv().unwrap().result.unwrap(), 4096);
 }
 
 #[test]

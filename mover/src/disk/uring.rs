@@ -14,9 +14,10 @@ use std::time::Duration;
 
 use io_uring::{IoUring, opcode, squeue, types};
 
-use crate::disk::Ends;
 use crate::disk::job::{IoDone, Work};
+use crate::disk::{Ends, IoKind};
 use crate::error::{Error, Result};
+use crate::pool::{BUFFER_BYTES, Pool, PoolBuf};
 
 /// Requests in flight. Why: 32 MiB under way hide the latency of a network disk.
 const DEPTH: u32 = 32;
@@ -34,20 +35,22 @@ pub(super) struct Ring<T> {
     slots: Vec<Option<Work<T>>>,
     /// Numbers that are not in use.
     free: Vec<usize>,
+    /// Whose memory the kernel knows, in the order in which it was told. Dropped after `ring`.
+    known: Vec<Pool>,
 }
 
 /// Starts the ring's thread; the inner error says why the kernel refuses a ring.
 pub(super) fn start<T: Send + 'static>(
     ends: Ends<T>,
-    make_ring: fn() -> io::Result<Ring<T>>,
-) -> Result<io::Result<JoinHandle<()>>> {
+    make_ring: impl FnOnce() -> io::Result<Ring<T>> + Send + 'static,
+) -> Result<io::Result<(JoinHandle<()>, IoKind)>> {
     let (report, probed) = flume::bounded(1);
     let worker = std::thread::Builder::new()
         .name("disk-ring".into())
         // The ring is made in its thread: SINGLE_ISSUER binds it to the thread that made it.
         .spawn(move || match make_ring() {
             Ok(ring) => {
-                let _heard = report.send(Ok(()));
+                let _heard = report.send(Ok(ring.kind()));
                 serve(ring, &ends);
             }
             Err(refused) => {
@@ -56,7 +59,7 @@ pub(super) fn start<T: Send + 'static>(
         })
         .map_err(|error| Error::bug("cannot start the disk thread").because(error))?;
     match probed.recv() {
-        Ok(Ok(())) => Ok(Ok(worker)),
+        Ok(Ok(kind)) => Ok(Ok((worker, kind))),
         Ok(Err(refused)) => Ok(Err(refused)),
         Err(gone) => Err(Error::bug("the disk thread ended at once").because(gone)),
     }
@@ -94,8 +97,8 @@ fn serve<T>(mut ring: Ring<T>, ends: &Ends<T>) {
 }
 
 impl<T> Ring<T> {
-    /// Sets up a ring and sees whether the kernel really serves it.
-    pub(super) fn new() -> io::Result<Self> {
+    /// Sets up a ring, sees whether the kernel really serves it, and tells it of these pools.
+    pub(super) fn new(pools: Vec<Pool>) -> io::Result<Self> {
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
@@ -103,10 +106,35 @@ impl<T> Ring<T> {
             // Linux before 6.1 does not know these flags.
             .or_else(|_unknown| IoUring::new(DEPTH))?;
         let slots = DEPTH as usize;
-        let mut ring =
-            Self { ring, slots: (0..slots).map(|_| None).collect(), free: (0..slots).collect() };
+        let (slots, free) = ((0..slots).map(|_| None).collect(), (0..slots).collect());
+        let mut ring = Self { ring, slots, free, known: Vec::new() };
         ring.probe()?;
+        if let Err(refused) = ring.register(pools) {
+            tracing::debug!("the kernel takes buffers one by one: {refused}");
+        }
         Ok(ring)
+    }
+
+    fn kind(&self) -> IoKind {
+        if self.known.is_empty() { IoKind::Uring } else { IoKind::UringRegistered }
+    }
+
+    /// Tells the kernel of all buffers of these pools.
+    fn register(&mut self, pools: Vec<Pool>) -> io::Result<()> {
+        let memory = |start: &usize| libc::iovec {
+            iov_base: std::ptr::with_exposed_provenance_mut(*start),
+            iov_len: BUFFER_BYTES,
+        };
+        let memory: Vec<_> = pools.iter().flat_map(|pool| pool.starts()).map(memory).collect();
+        if memory.is_empty() {
+            return Ok(());
+        }
+        // SAFETY: the memory of a pool is allocated, and stays where it is, as long as there is a
+        // clone of the pool. `self.known` holds one of each until after `self.ring` is closed:
+        // its fields are dropped in their order.
+        unsafe { self.ring.submitter().register_buffers(&memory) }?;
+        self.known = pools;
+        Ok(())
     }
 
     fn is_full(&self) -> bool {
@@ -150,7 +178,7 @@ impl<T> Ring<T> {
     /// Queues the next request of the job in `slot`, or takes the job out if it is finished.
     fn request(&mut self, slot: usize) -> Option<IoDone<T>> {
         let work = self.slots[slot].as_mut()?;
-        let Some(entry) = entry_of(work) else {
+        let Some(entry) = entry_of(work, known_index(&self.known, work.buf())) else {
             self.free.push(slot);
             return self.slots[slot].take().map(Work::finish);
         };
@@ -202,18 +230,36 @@ impl<T> Drop for Ring<T> {
     }
 }
 
-/// The job's next request; `None` when it is finished.
-fn entry_of<T>(work: &mut Work<T>) -> Option<squeue::Entry> {
+/// The number under which the kernel knows a buffer.
+fn known_index(known: &[Pool], buf: &PoolBuf) -> Option<u16> {
+    let mut before = 0;
+    for pool in known {
+        if let Some(index) = buf.index_in(pool) {
+            return u16::try_from(before + index).ok();
+        }
+        before += pool.capacity();
+    }
+    None
+}
+
+/// The job's next request, with the number under which the kernel knows its buffer, if it does;
+/// `None` when the job is finished.
+fn entry_of<T>(work: &mut Work<T>, known: Option<u16>) -> Option<squeue::Entry> {
     let step = work.step()?;
     let fd = types::Fd(work.file().as_fd().as_raw_fd());
     let offset = work.offset() + step.at as u64;
     let is_read = work.is_read();
     let memory = &mut work.memory()[step.at..step.at + step.len];
     let len = u32::try_from(memory.len()).unwrap_or(u32::MAX);
-    Some(if is_read {
-        opcode::Read::new(fd, memory.as_mut_ptr(), len).offset(offset).build()
-    } else {
-        opcode::Write::new(fd, memory.as_ptr(), len).offset(offset).build()
+    Some(match (is_read, known) {
+        (true, Some(known)) => {
+            opcode::ReadFixed::new(fd, memory.as_mut_ptr(), len, known).offset(offset).build()
+        }
+        (true, None) => opcode::Read::new(fd, memory.as_mut_ptr(), len).offset(offset).build(),
+        (false, Some(known)) => {
+            opcode::WriteFixed::new(fd, memory.as_ptr(), len, known).offset(offset).build()
+        }
+        (false, None) => opcode::Write::new(fd, memory.as_ptr(), len).offset(offset).build(),
     })
 }
 

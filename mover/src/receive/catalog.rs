@@ -10,9 +10,9 @@ use fastsst_proto::types::chunk_count;
 use fastsst_proto::{
     ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileTree, Generation, RootHash, TreeError,
 };
-use flume::Sender;
 use tokio::sync::watch;
 
+use super::lane::Acks;
 use crate::error::{Code, Error, Result};
 use crate::staging::{StagedFile, Staging};
 use crate::tree_hash::{TreeLine, root_hash};
@@ -52,7 +52,7 @@ struct State {
     /// Chunks that are not written yet.
     unwritten: u64,
     /// Verified chunks on their way to the disk, and the lanes that brought them once more.
-    in_flight: HashMap<ChunkIndex, Vec<Sender<ChunkRef>>>,
+    in_flight: HashMap<ChunkIndex, Vec<Acks>>,
     /// The file no longer counts as open: it is closed, was declared again, or is gone.
     settled: bool,
 }
@@ -221,7 +221,7 @@ impl Item {
         &self,
         chunk: ChunkIndex,
         hash: ChunkHash,
-        acks: &Sender<ChunkRef>,
+        acks: &Acks,
     ) -> Result<Novelty> {
         let mut state = self.lock();
         if let Some(waiting) = state.in_flight.get_mut(&chunk) {
@@ -245,7 +245,7 @@ impl Item {
     }
 
     /// A new chunk has been written: whether it was the last one, and who else waits for it.
-    pub(super) fn written(&self, chunk: ChunkIndex) -> (bool, Vec<Sender<ChunkRef>>) {
+    pub(super) fn written(&self, chunk: ChunkIndex) -> (bool, Vec<Acks>) {
         let mut state = self.lock();
         state.unwritten = state.unwritten.saturating_sub(1);
         let waiting = state.in_flight.remove(&chunk).unwrap_or_default();

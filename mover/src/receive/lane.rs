@@ -13,12 +13,16 @@ use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
 use super::greet::{HANDSHAKE, Secrets, Visitor, greet};
+use super::small::{Group, is_small};
 use crate::cancel::Cancel;
 use crate::carried::Carried;
 use crate::error::{Code, Error, Result};
 use crate::net::{Carrier, FrameReader, FrameWriter, LaneSocket, Reader, Writer};
 use crate::pool::{Pool, PoolBuf};
 use crate::progress::{Phase, Progress};
+
+/// Where chunks are acknowledged, some at a time: the lane that brought them.
+pub(super) type Acks = Sender<Vec<ChunkRef>>;
 
 /// A chunk as it came from a lane.
 #[derive(Debug)]
@@ -27,7 +31,7 @@ pub(super) struct Arrived {
     pub(super) item: Arc<Item>,
     pub(super) payload: PoolBuf,
     /// Where the chunk is acknowledged when it is written.
-    pub(super) acks: Sender<ChunkRef>,
+    pub(super) acks: Acks,
 }
 
 /// What all lanes of a transfer share.
@@ -38,6 +42,8 @@ pub(super) struct Lanes {
     pub(super) catalog: Arc<Catalog>,
     pub(super) pool: Pool,
     pub(super) arrived: Sender<Arrived>,
+    /// Chunks that are small files of their own.
+    pub(super) groups: Sender<Group>,
     pub(super) progress: Arc<Progress>,
     pub(super) carried: Arc<Carried>,
     pub(super) cancel: Cancel,
@@ -75,14 +81,19 @@ impl Lanes {
         let (acks, acks_rx) = flume::bounded(UNACKED_CHUNKS_PER_LANE_MAX);
         let receiving = self.receive(&mut reader, (acks, link.carrier()));
         let acking = write_acks(&mut writer, &acks_rx, link.carrier());
-        tokio::pin!(receiving, acking);
-        tokio::select! {
-            received = &mut receiving => {
-                received?;
-                // The donor has sent its last chunk; the last acks follow.
-                acking.await
+        let serving = async {
+            tokio::pin!(receiving, acking);
+            tokio::select! {
+                received = &mut receiving => {
+                    received?;
+                    // The donor has sent its last chunk; the last acks follow.
+                    acking.await
+                }
+                acked = &mut acking => acked,
             }
-            acked = &mut acking => acked,
+        };
+        tokio::select! {
+            served = serving => served,
             () = self.cancel.cancelled() => Err(self.cancel.reason()),
         }
     }
@@ -90,9 +101,27 @@ impl Lanes {
     async fn receive(
         &self,
         reader: &mut FrameReader<Reader>,
-        (acks, carrier): (Sender<ChunkRef>, Carrier),
+        (acks, carrier): (Acks, Carrier),
     ) -> Result<()> {
-        while let Some(frame) = reader.read_header().await? {
+        let mut group: Option<Group> = None;
+        loop {
+            let frame = tokio::select! {
+                biased;
+                frame = reader.read_header() => match frame {
+                    Ok(frame) => frame,
+                    Err(error) => {
+                        // What has arrived whole is not thrown away with its lane.
+                        self.hand_on(&mut group).await?;
+                        return Err(error);
+                    }
+                },
+                // Nothing more is here now: what there is must not wait for it.
+                () = std::future::ready(()), if group.is_some() => {
+                    self.hand_on(&mut group).await?;
+                    continue;
+                }
+            };
+            let Some(frame) = frame else { return self.hand_on(&mut group).await };
             if !frame.is_chunk() {
                 if let Some(frame) = reader.read_body(frame).await? {
                     let what = format!("{} sent {} on a lane", reader.peer(), frame.name());
@@ -101,26 +130,64 @@ impl Lanes {
                 continue;
             }
             let (header, item) = self.header(reader, frame).await?;
-            let mut payload =
-                self.pool.acquire_async().await.ok_or_else(|| self.cancel.reason())?;
-            let len = usize::try_from(header.payload_len).unwrap_or(0);
-            let room = payload.as_mut_slice().get_mut(..len);
-            reader
-                .read_exact(room.ok_or_else(|| Error::bug("a payload beyond its buffer"))?)
-                .await?;
-            payload.set_len(len);
             let wire = (FRAME_HEADER_BYTES + frame.body_len()) as u64;
             self.progress.add_wire(wire);
             self.carried.add(carrier, wire);
-            if item.entry.generation > header.at.generation {
-                // The file was declared again meanwhile; its old chunks are of no use.
-                self.drop_chunk(&acks, header.at)?;
-                continue;
+            if is_small(&header, &item) {
+                self.receive_small(reader, &mut group, (header, item), &acks).await?;
+            } else {
+                // A lane waits for a buffer only while it holds none.
+                self.hand_on(&mut group).await?;
+                self.receive_large(reader, (header, item), &acks).await?;
             }
-            let arrived = Arrived { header, item, payload, acks: acks.clone() };
-            self.arrived.send_async(arrived).await.map_err(|_closed| self.cancel.reason())?;
         }
+    }
+
+    /// Takes the payload of a small chunk into the group, or of a full one into the next.
+    async fn receive_small(
+        &self,
+        reader: &mut FrameReader<Reader>,
+        group: &mut Option<Group>,
+        (header, item): (ChunkHeader, Arc<Item>),
+        acks: &Acks,
+    ) -> Result<()> {
+        if group.as_mut().is_none_or(|group| group.place(&header).is_none()) {
+            self.hand_on(group).await?;
+            *group = Some(Group::new(self.buffer().await?, acks));
+        }
+        let beyond = || Error::bug("a small payload beyond its buffer");
+        let group = group.as_mut().ok_or_else(beyond)?;
+        reader.read_exact(group.place(&header).ok_or_else(beyond)?).await?;
+        group.add(header, item);
         Ok(())
+    }
+
+    async fn receive_large(
+        &self,
+        reader: &mut FrameReader<Reader>,
+        (header, item): (ChunkHeader, Arc<Item>),
+        acks: &Acks,
+    ) -> Result<()> {
+        let mut payload = self.buffer().await?;
+        let len = usize::try_from(header.payload_len).unwrap_or(0);
+        let room = payload.as_mut_slice().get_mut(..len);
+        reader.read_exact(room.ok_or_else(|| Error::bug("a payload beyond its buffer"))?).await?;
+        payload.set_len(len);
+        if item.entry.generation > header.at.generation {
+            // The file was declared again meanwhile; its old chunks are of no use.
+            return self.drop_chunk(acks, header.at);
+        }
+        let arrived = Arrived { header, item, payload, acks: acks.clone() };
+        self.arrived.send_async(arrived).await.map_err(|_closed| self.cancel.reason())
+    }
+
+    async fn buffer(&self) -> Result<PoolBuf> {
+        self.pool.acquire_async().await.ok_or_else(|| self.cancel.reason())
+    }
+
+    async fn hand_on(&self, group: &mut Option<Group>) -> Result<()> {
+        let Some(group) = group.take() else { return Ok(()) };
+        self.groups.send_async(group).await.map_err(|_closed| self.cancel.reason())
     }
 
     async fn header(
@@ -148,8 +215,8 @@ impl Lanes {
         Ok((header, item))
     }
 
-    fn drop_chunk(&self, acks: &Sender<ChunkRef>, at: ChunkRef) -> Result<()> {
-        acks.try_send(at).map_err(|_closed| {
+    fn drop_chunk(&self, acks: &Acks, at: ChunkRef) -> Result<()> {
+        acks.try_send(vec![at]).map_err(|_closed| {
             self.fatal(Error::new(Code::Protocol, "the donor left too much unacknowledged"))
         })
     }
@@ -167,13 +234,13 @@ impl Lanes {
 /// of a donor cannot tell a joiner whose disk is slow from one that has vanished.
 async fn write_acks(
     writer: &mut FrameWriter<Writer>,
-    acks: &Receiver<ChunkRef>,
+    acks: &Receiver<Vec<ChunkRef>>,
     carrier: Carrier,
 ) -> Result<()> {
     const HEARTBEAT: Duration = Duration::from_millis(HEARTBEAT_INTERVAL_MS);
     loop {
-        let first = match tokio::time::timeout(HEARTBEAT, acks.recv_async()).await {
-            Ok(Ok(first)) => first,
+        let mut stored = match tokio::time::timeout(HEARTBEAT, acks.recv_async()).await {
+            Ok(Ok(stored)) => stored,
             Ok(Err(_)) => return writer.finish().await,
             Err(_) if carrier == Carrier::Tcp => {
                 let phase = Phase::Copy as u8;
@@ -182,8 +249,10 @@ async fn write_acks(
             }
             Err(_) => continue,
         };
-        let mut batch = vec![first];
-        batch.extend(acks.try_iter().take(ACKS_PER_FRAME_MAX - 1));
-        writer.write_frame(&Frame::Ack(batch)).await?;
+        stored.extend(acks.try_iter().flatten());
+        for frame in stored.chunks(ACKS_PER_FRAME_MAX) {
+            writer.queue(&Frame::Ack(frame.to_vec()));
+        }
+        writer.flush().await?;
     }
 }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use fastsst_proto::Bottleneck;
-use flume::Receiver;
+use flume::{Receiver, Sender};
 
-use super::catalog::Catalog;
-use super::control::Feed;
+use super::catalog::{Catalog, Item};
+use super::control::{Change, Feed};
 use super::lane::{Arrived, Lanes};
-use super::verify::{VerifyWorker, WriteTag};
-use super::write::{CloseWorker, DeclareWorker, StoreWorker, WriteWorker};
+use super::small::{self, Group, SmallWorker};
+use super::verify::{Verifier, VerifyWorker, WriteTag};
+use super::write::{CloseWorker, Closing, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
 use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
@@ -53,20 +54,25 @@ impl Pipeline {
         let (arrived_tx, arrived_rx) = flume::bounded(BETWEEN_STAGES);
         // Room for every buffer there is, so that the engine never waits for its owner.
         let (done_tx, done_rx) = flume::bounded(network.capacity() + plain.capacity());
-        let engine = Arc::new(IoEngine::start(joiner.options.io, BETWEEN_STAGES, done_tx)?);
+        let engine = Arc::new(IoEngine::start(
+            joiner.options.io,
+            BETWEEN_STAGES,
+            done_tx,
+            &[network.clone(), plain.clone()],
+        )?);
         let io = engine.kind().to_string();
         let (stored_tx, stored_rx) = flume::bounded(BETWEEN_STAGES);
         let (complete_tx, complete_rx) = flume::bounded(COMPLETE);
         let zero_bytes = Arc::new(AtomicU64::new(0));
-        let watched = (arrived_rx.clone(), Arc::clone(&engine));
+        let (groups, groups_rx) = flume::bounded(BETWEEN_STAGES);
+        let watched = (arrived_rx.clone(), Arc::clone(&engine), groups_rx.clone());
         for number in 0..crate::send::worker_count() {
             let worker = VerifyWorker {
                 arrived: arrived_rx.clone(),
                 engine: Arc::clone(&engine),
                 stored: stored_tx.clone(),
-                zstd: decompressor()?,
+                verifier: Verifier::new(&zero_bytes)?,
                 pool: plain.clone(),
-                zero_bytes: Arc::clone(&zero_bytes),
                 cancel: cancel.clone(),
             };
             spawn(&format!("fastsst-ver-{number}"), cancel, || worker.run())?;
@@ -80,16 +86,14 @@ impl Pipeline {
             cancel: cancel.clone(),
         };
         spawn("fastsst-store", cancel, || store.run())?;
-        for number in 0..CLOSERS {
-            let closer = CloseWorker {
-                complete: complete_rx.clone(),
-                catalog: Arc::clone(&catalog),
-                orders: joiner.control.orders.clone(),
-                progress: Arc::clone(joiner.progress),
-                cancel: cancel.clone(),
-            };
-            spawn(&format!("fastsst-close-{number}"), cancel, || closer.run())?;
-        }
+        let closing = Closing {
+            catalog: Arc::clone(&catalog),
+            orders: joiner.control.orders.clone(),
+            progress: Arc::clone(joiner.progress),
+            cancel: cancel.clone(),
+        };
+        start_closers(&closing, &complete_rx)?;
+        start_small(&closing, &zero_bytes, &groups_rx)?;
         let samples = watch(watched, cancel)?;
         let carried = Arc::<Carried>::default();
         let lanes = Arc::new(Lanes {
@@ -98,19 +102,12 @@ impl Pipeline {
             catalog: Arc::clone(&catalog),
             pool: network.clone(),
             arrived: arrived_tx,
+            groups,
             progress: Arc::clone(joiner.progress),
             carried: Arc::clone(&carried),
             cancel: cancel.clone(),
         });
-        let (changes, changes_rx) = flume::bounded(BETWEEN_STAGES);
-        let declare = DeclareWorker {
-            changes: changes_rx,
-            catalog: Arc::clone(&catalog),
-            complete: complete_tx,
-            orders: joiner.control.orders.clone(),
-            cancel: cancel.clone(),
-        };
-        spawn("fastsst-declare", cancel, || declare.run())?;
+        let changes = start_declare(&closing, complete_tx)?;
         let feed = Feed { lanes, samples: Arc::clone(&samples), changes, backlog: VecDeque::new() };
         let pools = [network, plain];
         Ok((Self { catalog, pools, io, zero_bytes, carried, samples }, feed))
@@ -158,14 +155,54 @@ impl Drop for Pipeline {
     }
 }
 
+fn start_declare(closing: &Closing, complete: Sender<Arc<Item>>) -> Result<Sender<Change>> {
+    let (changes_tx, changes) = flume::bounded(BETWEEN_STAGES);
+    let declare = DeclareWorker {
+        changes,
+        catalog: Arc::clone(&closing.catalog),
+        complete,
+        orders: closing.orders.clone(),
+        cancel: closing.cancel.clone(),
+    };
+    spawn("fastsst-declare", &closing.cancel, || declare.run())?;
+    Ok(changes_tx)
+}
+
+fn start_closers(closing: &Closing, complete: &Receiver<Arc<Item>>) -> Result<()> {
+    for number in 0..CLOSERS {
+        let closer = CloseWorker { complete: complete.clone(), closing: closing.clone() };
+        spawn(&format!("fastsst-close-{number}"), &closing.cancel, || closer.run())?;
+    }
+    Ok(())
+}
+
+/// Starts the threads that store small files.
+fn start_small(
+    closing: &Closing,
+    zero_bytes: &Arc<AtomicU64>,
+    groups: &Receiver<Group>,
+) -> Result<()> {
+    let spares = Pool::new(small::THREADS);
+    for number in 0..small::THREADS {
+        let worker = SmallWorker {
+            groups: groups.clone(),
+            verifier: Verifier::new(zero_bytes)?,
+            closing: closing.clone(),
+        };
+        let spare = spares.acquire().ok_or_else(|| Error::bug("too few spare buffers"))?;
+        spawn(&format!("fastsst-small-{number}"), &closing.cancel, || worker.run(spare))?;
+    }
+    Ok(())
+}
+
 fn watch(
-    (arrived, engine): (Receiver<Arrived>, Arc<IoEngine<WriteTag>>),
+    (arrived, engine, groups): (Receiver<Arrived>, Arc<IoEngine<WriteTag>>, Receiver<Group>),
     cancel: &Cancel,
 ) -> Result<Arc<Samples>> {
     let samples = Arc::new(Samples::default());
     // The last stage with work waiting before it is the slowest; without any, what comes before.
     let look = move |_| {
-        if engine.queued() * 2 >= BETWEEN_STAGES {
+        if engine.queued().max(groups.len()) * 2 >= BETWEEN_STAGES {
             Bottleneck::DiskWrite
         } else if arrived.len() * 2 >= BETWEEN_STAGES {
             Bottleneck::Cpu
@@ -176,8 +213,4 @@ fn watch(
     let watching = Arc::clone(&samples);
     spawn("fastsst-sample", cancel, move || watching.watch(look))?;
     Ok(samples)
-}
-
-fn decompressor() -> Result<zstd::bulk::Decompressor<'static>> {
-    zstd::bulk::Decompressor::new().map_err(|error| Error::bug("zstd cannot start").because(error))
 }

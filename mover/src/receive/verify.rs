@@ -9,7 +9,7 @@ use fastsst_proto::hash::{chunk_hash, zero_chunk_hash};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Item, Novelty};
-use super::lane::Arrived;
+use super::lane::{Acks, Arrived};
 use super::write::Stored;
 use crate::cancel::Cancel;
 use crate::compress::unpack;
@@ -23,24 +23,129 @@ pub(super) struct WriteTag {
     pub(super) at: ChunkRef,
     pub(super) item: Arc<Item>,
     pub(super) plain_len: u32,
-    pub(super) acks: Sender<ChunkRef>,
+    pub(super) acks: Acks,
 }
 
-/// A chunk whose content has the hash it came with; only [`VerifyWorker`] can make one.
-struct Verified {
-    header: ChunkHeader,
-    plain: PoolBuf,
+/// Content of a chunk that has the hash it came with; only [`Verifier`] can make one.
+pub(super) struct Verified<B> {
+    pub(super) plain: B,
 }
 
-/// One of the threads that decompress and verify.
+/// Decompresses and verifies; one per thread, as it keeps zstd's tables.
+pub(super) struct Verifier {
+    zstd: zstd::bulk::Decompressor<'static>,
+    zero_bytes: Arc<AtomicU64>,
+}
+
+impl Verifier {
+    /// `zero_bytes` counts what needs not be sent.
+    ///
+    /// # Errors
+    /// zstd cannot be set up.
+    pub(super) fn new(zero_bytes: &Arc<AtomicU64>) -> Result<Self> {
+        let zstd = zstd::bulk::Decompressor::new()
+            .map_err(|error| Error::bug("zstd cannot start").because(error))?;
+        Ok(Self { zstd, zero_bytes: Arc::clone(zero_bytes) })
+    }
+
+    /// Verifies a chunk whose payload is at the start of `room`; its content is in `room` then, or
+    /// in `spare` if it came compressed. `None`: it is a hole.
+    pub(super) fn small<'a>(
+        &mut self,
+        header: &ChunkHeader,
+        item: &Item,
+        room: &'a mut [u8],
+        spare: &'a mut [u8],
+    ) -> Result<Option<Verified<&'a mut [u8]>>> {
+        if self.is_hole(header, item)? {
+            return Ok(None);
+        }
+        let plain = match header.encoding {
+            Encoding::Raw => room,
+            Encoding::Zstd => {
+                let payload = room.get(..usize::try_from(header.payload_len).unwrap_or(0));
+                let payload = payload.ok_or_else(|| Error::bug("a payload beyond its room"))?;
+                self.decompress(header, item, payload, spare)?;
+                spare
+            }
+        };
+        check(header, item, plain)?;
+        Ok(Some(Verified { plain }))
+    }
+
+    /// Verifies a chunk; if it came compressed its content is in `spare` then, and `payload` is
+    /// free.
+    fn large(
+        &mut self,
+        header: &ChunkHeader,
+        item: &Item,
+        payload: PoolBuf,
+        spare: impl FnOnce() -> Result<PoolBuf>,
+    ) -> Result<Verified<PoolBuf>> {
+        let mut plain = match header.encoding {
+            Encoding::Raw => payload,
+            Encoding::Zstd => {
+                let mut spare = spare()?;
+                self.decompress(header, item, payload.filled(), spare.as_mut_slice())?;
+                spare
+            }
+        };
+        check(header, item, plain.as_mut_slice())?;
+        plain.set_len(usize::try_from(header.plain_len).unwrap_or(0));
+        Ok(Verified { plain })
+    }
+
+    /// Whether the chunk is a hole, which has its hash then.
+    fn is_hole(&self, header: &ChunkHeader, item: &Item) -> Result<bool> {
+        let zeros = header.plain_len - header.sent_bytes();
+        self.zero_bytes.fetch_add(u64::from(zeros), Ordering::Relaxed);
+        if !header.sent.is_empty() {
+            return Ok(false);
+        }
+        if zero_chunk_hash(item.entry.size, header.at.chunk) != header.hash {
+            return Err(corrupt(header, item, "a hole with the hash of something else"));
+        }
+        Ok(true)
+    }
+
+    fn decompress(
+        &mut self,
+        header: &ChunkHeader,
+        item: &Item,
+        payload: &[u8],
+        room: &mut [u8],
+    ) -> Result<()> {
+        let sent = usize::try_from(header.sent_bytes()).unwrap_or(0);
+        let room = room.get_mut(..sent);
+        let room = room.ok_or_else(|| Error::bug("a chunk beyond its buffer"))?;
+        match self.zstd.decompress_to_buffer(payload, room) {
+            Ok(len) if len == sent => Ok(()),
+            Ok(_) | Err(_) => Err(corrupt(header, item, "it does not decompress")),
+        }
+    }
+}
+
+/// Moves the sent pages at the start of `room` to their places and compares the hash.
+fn check(header: &ChunkHeader, item: &Item, room: &mut [u8]) -> Result<()> {
+    if !header.zero.is_empty() {
+        unpack(room, header.plain_len, header.sent, header.zero);
+    }
+    let plain = room.get(..usize::try_from(header.plain_len).unwrap_or(usize::MAX));
+    let plain = plain.ok_or_else(|| Error::bug("a chunk beyond its buffer"))?;
+    if chunk_hash(item.entry.size, header.at.chunk, plain) != header.hash {
+        return Err(corrupt(header, item, "its content does not have the hash it came with"));
+    }
+    Ok(())
+}
+
+/// One of the threads that verify chunks of large files.
 pub(super) struct VerifyWorker {
     pub(super) arrived: Receiver<Arrived>,
     pub(super) engine: Arc<IoEngine<WriteTag>>,
     pub(super) stored: Sender<Stored>,
-    pub(super) zstd: zstd::bulk::Decompressor<'static>,
+    pub(super) verifier: Verifier,
     /// Buffers for decompressed chunks; apart from the lanes', so that neither waits for the other.
     pub(super) pool: Pool,
-    pub(super) zero_bytes: Arc<AtomicU64>,
     pub(super) cancel: Cancel,
 }
 
@@ -58,58 +163,17 @@ impl VerifyWorker {
                 acks,
                 item: Arc::clone(&item),
             };
-            let zeros = header.plain_len - header.sent_bytes();
-            self.zero_bytes.fetch_add(u64::from(zeros), Ordering::Relaxed);
-            if header.sent.is_empty() {
-                self.verify_hole(&header, &item)?;
+            if self.verifier.is_hole(&header, &item)? {
                 if let Some(tag) = self.novelty(&header, tag)? {
                     self.tell(Stored::New(tag))?;
                 }
                 continue;
             }
-            let verified = self.verify(header, payload, &item)?;
+            let spare = || self.pool.acquire().ok_or_else(|| self.cancel.reason());
+            let verified = self.verifier.large(&header, &item, payload, spare)?;
             if let Some(tag) = self.novelty(&header, tag)? {
-                self.write(verified, tag)?;
+                self.write(verified, &header, tag)?;
             }
-        }
-        Ok(())
-    }
-
-    fn verify(&mut self, header: ChunkHeader, payload: PoolBuf, item: &Item) -> Result<Verified> {
-        let mut plain = match header.encoding {
-            Encoding::Raw => payload,
-            Encoding::Zstd => self.decompress(&header, &payload, item)?,
-        };
-        let len = usize::try_from(header.plain_len).unwrap_or(0);
-        if !header.zero.is_empty() {
-            unpack(plain.as_mut_slice(), header.plain_len, header.sent, header.zero);
-        }
-        plain.set_len(len);
-        if chunk_hash(item.entry.size, header.at.chunk, plain.filled()) != header.hash {
-            return Err(corrupt(&header, item, "its content does not have the hash it came with"));
-        }
-        Ok(Verified { header, plain })
-    }
-
-    fn decompress(
-        &mut self,
-        header: &ChunkHeader,
-        payload: &PoolBuf,
-        item: &Item,
-    ) -> Result<PoolBuf> {
-        let mut plain = self.pool.acquire().ok_or_else(|| self.cancel.reason())?;
-        let sent = usize::try_from(header.sent_bytes()).unwrap_or(0);
-        let room = plain.as_mut_slice().get_mut(..sent);
-        let room = room.ok_or_else(|| Error::bug("a chunk beyond its buffer"))?;
-        match self.zstd.decompress_to_buffer(payload.filled(), room) {
-            Ok(len) if len == sent => Ok(plain),
-            Ok(_) | Err(_) => Err(corrupt(header, item, "it does not decompress")),
-        }
-    }
-
-    fn verify_hole(&self, header: &ChunkHeader, item: &Item) -> Result<()> {
-        if zero_chunk_hash(item.entry.size, header.at.chunk) != header.hash {
-            return Err(corrupt(header, item, "a hole with the hash of something else"));
         }
         Ok(())
     }
@@ -131,13 +195,17 @@ impl VerifyWorker {
     }
 
     /// Submits the write of a chunk. In a sparse file zero pages are left out and stay holes.
-    fn write(&self, verified: Verified, tag: WriteTag) -> Result<()> {
-        let Verified { header, plain } = verified;
+    fn write(
+        &self,
+        verified: Verified<PoolBuf>,
+        header: &ChunkHeader,
+        tag: WriteTag,
+    ) -> Result<()> {
         let staged = tag.item.staged.as_ref();
         let file =
             staged.ok_or_else(|| Error::bug("a chunk of something else than a file"))?.open()?;
         let sparse = tag.item.entry.sparse;
-        let job = IoJob::write(file, header.at.chunk.offset(), plain, tag);
+        let job = IoJob::write(file, header.at.chunk.offset(), verified.plain, tag);
         let job = if sparse { job.only(header.sent) } else { job };
         self.engine.submit(job).map_err(|_closed| self.cancel.reason())
     }

@@ -8,11 +8,13 @@ use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
 use super::control::{Change, Order};
+use super::lane::Acks;
 use super::verify::WriteTag;
 use crate::cancel::Cancel;
 use crate::disk::IoDone;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
+use crate::staging::StagedFile;
 
 /// A chunk that is in its file.
 #[derive(Debug)]
@@ -71,13 +73,13 @@ impl StoreWorker {
                     self.progress.add_bytes(u64::from(chunk.plain_len));
                     let (complete, waiting) = chunk.item.written(chunk.at.chunk);
                     for acks in waiting {
-                        self.acknowledge(chunk, &acks);
+                        acknowledge(&acks, vec![chunk.at]);
                     }
                     (chunk, complete)
                 }
                 Stored::Again(chunk) => (chunk, false),
             };
-            self.acknowledge(chunk, &chunk.acks);
+            acknowledge(&chunk.acks, vec![chunk.at]);
             if complete {
                 let item = Arc::clone(&chunk.item);
                 self.complete.send(item).map_err(|_closed| self.cancel.reason())?;
@@ -85,12 +87,12 @@ impl StoreWorker {
         }
         Ok(())
     }
+}
 
-    /// The lane may have died; the donor then sends the chunk again and is told again.
-    fn acknowledge(&self, chunk: &WriteTag, acks: &Sender<ChunkRef>) {
-        if acks.try_send(chunk.at).is_err() {
-            tracing::debug!("no lane to acknowledge a chunk of {}", chunk.item.entry.path);
-        }
+/// The lane may have died; the donor then sends the chunks again and is told again.
+pub(super) fn acknowledge(acks: &Acks, chunks: Vec<ChunkRef>) {
+    if !chunks.is_empty() && acks.try_send(chunks).is_err() {
+        tracing::debug!("no lane to acknowledge chunks");
     }
 }
 
@@ -128,15 +130,46 @@ impl DeclareWorker {
     }
 }
 
+/// What follows when a file is complete and closed.
+#[derive(Debug, Clone)]
+pub(super) struct Closing {
+    pub(super) catalog: Arc<Catalog>,
+    pub(super) orders: Sender<Order>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) cancel: Cancel,
+}
+
+impl Closing {
+    /// Has a complete file closed by `finish`, which says whether it survives power loss then;
+    /// counts it, and tells the donor.
+    ///
+    /// # Errors
+    /// Those of `finish`; the conversation is over.
+    pub(super) fn close(
+        &self,
+        item: &Item,
+        finish: impl FnOnce(&Arc<StagedFile>) -> Result<bool>,
+    ) -> Result<()> {
+        let staged = item.staged.as_ref();
+        let durable =
+            finish(staged.ok_or_else(|| Error::bug("something else than a file is complete"))?)?;
+        self.progress.add_files(1);
+        if durable {
+            let file: (FileId, Generation) = (item.entry.id, item.entry.generation);
+            let order = Order::Durable(vec![file]);
+            self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
+        }
+        self.catalog.closed(item);
+        Ok(())
+    }
+}
+
 /// Gives complete files their final size and attributes and makes large ones durable, while
 /// others are still arriving.
 #[derive(Debug)]
 pub(super) struct CloseWorker {
     pub(super) complete: Receiver<Arc<Item>>,
-    pub(super) catalog: Arc<Catalog>,
-    pub(super) orders: Sender<Order>,
-    pub(super) progress: Arc<Progress>,
-    pub(super) cancel: Cancel,
+    pub(super) closing: Closing,
 }
 
 impl CloseWorker {
@@ -146,17 +179,7 @@ impl CloseWorker {
     /// A file cannot be finished or synced.
     pub(super) fn run(self) -> Result<()> {
         while let Ok(item) = self.complete.recv() {
-            let Some(staged) = &item.staged else {
-                return Err(Error::bug("something else than a file is complete"));
-            };
-            let durable = staged.finish()?;
-            self.progress.add_file();
-            if durable {
-                let file: (FileId, Generation) = (item.entry.id, item.entry.generation);
-                let order = Order::Durable(vec![file]);
-                self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
-            }
-            self.catalog.closed(&item);
+            self.closing.close(&item, StagedFile::finish)?;
         }
         Ok(())
     }

@@ -318,6 +318,18 @@ impl Hashes {
         Ok(true)
     }
 
+    /// Adds the hashes of files that were read in one go; the first one of a file stays, as in
+    /// [`Hashes::insert`].
+    pub(crate) fn insert_whole(&self, files: Vec<(FileId, Generation, FileHash)>) {
+        let mut done = lock(&self.done);
+        for (id, generation, hash) in files {
+            let slot = done.entry(id).or_insert((generation, hash));
+            if slot.0 != generation {
+                *slot = (generation, hash);
+            }
+        }
+    }
+
     /// The hash of a complete file.
     pub(crate) fn of(&self, id: FileId, size: u64) -> Option<FileHash> {
         if size == 0 {

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Changed, Hashes, lock};
+use super::parcel::Parcel;
 use super::plan::Plan;
 use super::read::{ReadTag, file_of};
 use crate::cancel::Cancel;
-use crate::compress::{Encoded, Encoder};
+use crate::compress::Encoder;
 use crate::disk::IoDone;
 use crate::error::{Error, Result};
-use crate::level::Level;
 use crate::progress::Progress;
 
 /// One of the threads that hash and compress.
@@ -19,12 +19,11 @@ use crate::progress::Progress;
 pub(super) struct EncodeWorker {
     pub(super) reads: Receiver<IoDone<ReadTag>>,
     pub(super) encoder: Encoder,
-    pub(super) level: Arc<Level>,
     pub(super) plan: Arc<Plan>,
     pub(super) catalog: Arc<Mutex<Catalog>>,
     pub(super) changed: Arc<Changed>,
     pub(super) hashes: Arc<Hashes>,
-    pub(super) lanes: Sender<Encoded>,
+    pub(super) lanes: Sender<Parcel>,
     pub(super) progress: Arc<Progress>,
     pub(super) cancel: Cancel,
 }
@@ -52,14 +51,13 @@ impl EncodeWorker {
             return self.plan.chunks_settled(1);
         }
         buf.set_len(wanted);
-        let level = self.level.now();
-        let Some(encoded) = self.encoder.encode(tag.at, tag.file_size, buf, level)? else {
+        let Some(encoded) = self.encoder.encode(tag.at, tag.file_size, buf)? else {
             return Err(self.cancel.reason());
         };
         if self.hashes.insert(file_of(&tag), tag.at.chunk, encoded.header.hash)? {
-            self.progress.add_file();
+            self.progress.add_files(1);
         }
-        self.lanes.send(encoded).map_err(|_closed| self.cancel.reason())
+        self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
     }
 
     fn unreadable(&self, tag: &ReadTag, error: std::io::Error) -> Error {

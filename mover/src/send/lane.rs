@@ -7,10 +7,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use fastsst_proto::chunk::HEADER_BYTES;
-use fastsst_proto::frame::{FRAME_HEADER_BYTES, Frame};
+use fastsst_proto::frame::Frame;
 use fastsst_proto::lane::{DonorLane, donor_check_welcome, donor_hello};
+use fastsst_proto::limits::UNACKED_CHUNKS_PER_LANE_MAX;
 use fastsst_proto::secret::Secret;
 use fastsst_proto::{ChunkRef, LaneId, ProtocolError, Scope, TransferId};
 use flume::{Receiver, Sender};
@@ -18,12 +17,12 @@ use tokio::sync::Notify;
 
 use super::control::Order;
 use super::notices::Notices;
+use super::parcel::{Framed, PARCEL_CHUNKS_MAX, Parcel};
 use super::plan::Plan;
 use super::transport::{Acked, Switch};
 use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
 use crate::carried::Carried;
-use crate::compress::{Encoded, Histogram};
 use crate::cpu::ThreadLoad;
 use crate::error::{Code, Error, Result};
 use crate::net::{
@@ -59,14 +58,13 @@ pub(super) struct Shared {
     pub(super) carried: Carried,
     pub(super) notices: Notices,
     pub(super) orders: Sender<Order>,
-    pub(super) chunks: Receiver<Encoded>,
+    pub(super) parcels: Receiver<Parcel>,
     pub(super) plan: Arc<Plan>,
     pub(super) progress: Arc<Progress>,
     /// When any lane was last seen alive.
     pub(super) alive: Mutex<Instant>,
     pub(super) replaced: AtomicU64,
     pub(super) zero_bytes: AtomicU64,
-    pub(super) histogram: Histogram,
     pub(super) samples: Arc<Samples>,
     pub(super) cancel: Cancel,
 }
@@ -113,7 +111,7 @@ impl Lane {
                 Err(error) => error,
             };
             shared.cancel.check()?;
-            if unacked.is_empty() && shared.chunks.is_disconnected() {
+            if unacked.is_empty() && shared.parcels.is_disconnected() {
                 tracing::debug!("lane {} died after its last chunk: {error}", self.id.0);
                 return Ok(());
             }
@@ -204,7 +202,8 @@ impl Lane {
     ) -> Result<End> {
         let mut change = self.shared.switch.watch();
         loop {
-            while under_way.borrow().ledger.is_full() {
+            // Before a parcel is taken: another lane may have room for it.
+            while under_way.borrow().is_full() {
                 room.notified().await;
             }
             let next = tokio::select! {
@@ -214,27 +213,22 @@ impl Lane {
                     Ok(_) => Err(End::Changing),
                     Err(_) => return Err(self.shared.cancel.reason()),
                 },
-                chunk = self.shared.chunks.recv_async() => chunk.map_err(|_closed| End::Done),
+                parcel = self.shared.parcels.recv_async() => parcel.map_err(|_closed| End::Done),
             };
-            let chunk = match next {
-                Ok(chunk) => chunk,
+            let parcel = match next {
+                Ok(parcel) => parcel,
                 Err(end) => {
                     under_way.borrow_mut().end = Some(end);
                     return writer.finish().await.map(|()| end);
                 }
             };
-            let mut head = Vec::with_capacity(FRAME_HEADER_BYTES + HEADER_BYTES);
-            chunk.header.encode_frame(&mut head);
-            let wire_bytes = (head.len() + chunk.payload.len()) as u64;
-            let plain_bytes = u64::from(chunk.header.plain_len);
-            // Before the first byte goes out: from here on a dead lane gives the chunk back.
-            under_way.borrow_mut().sent(chunk.header.at, (wire_bytes, plain_bytes));
-            self.shared.progress.add_wire(wire_bytes);
-            let unsent = chunk.header.plain_len - chunk.header.sent_bytes();
-            self.shared.zero_bytes.fetch_add(u64::from(unsent), Ordering::Relaxed);
-            self.shared.histogram.count(chunk.how);
+            let Parcel { chunks, plain_bytes, zero_bytes, mut frames } = parcel;
+            // Before the first byte goes out: from here on a dead lane gives the chunks back.
+            under_way.borrow_mut().sent(&chunks);
+            self.shared.progress.add_wire(chunks.iter().map(|chunk| chunk.wire_bytes).sum());
+            self.shared.zero_bytes.fetch_add(zero_bytes, Ordering::Relaxed);
             self.shared.progress.add_bytes(plain_bytes);
-            writer.write_all(&mut [Bytes::from(head), chunk.payload]).await?;
+            writer.write_all(&mut frames).await?;
         }
     }
 
@@ -268,7 +262,7 @@ impl Lane {
 
     /// What acknowledgements say about the transport.
     fn account(&self, link: &Link, load: &ThreadLoad, (wire_bytes, plain_bytes): (u64, u64)) {
-        let Shared { switch, carried, notices, progress, chunks, samples, .. } = &*self.shared;
+        let Shared { switch, carried, notices, progress, parcels, samples, .. } = &*self.shared;
         let carrier = link.carrier();
         carried.add(carrier, wire_bytes);
         let stats = link.stats();
@@ -277,7 +271,7 @@ impl Lane {
             carrier,
             wire_bytes,
             plain_bytes,
-            lanes_limit: chunks.capacity().is_some_and(|room| chunks.len() * 2 >= room)
+            lanes_limit: parcels.capacity().is_some_and(|room| parcels.len() * 2 >= room)
                 && (load.share() >= LANE_BUSY || samples.cpu_idle() < MACHINE_BUSY),
             datagram_bytes: stats.datagrams.map(|datagrams| datagrams.bytes_max),
             plain_left: progress.bytes_total().saturating_sub(progress.bytes_done()),
@@ -306,9 +300,16 @@ struct UnderWay {
 }
 
 impl UnderWay {
-    fn sent(&mut self, chunk: ChunkRef, sizes: (u64, u64)) {
-        self.ledger.sent(chunk);
-        self.sizes.insert(chunk, sizes);
+    /// Whether there is no room for the names of another parcel.
+    fn is_full(&self) -> bool {
+        self.ledger.outstanding() > UNACKED_CHUNKS_PER_LANE_MAX - PARCEL_CHUNKS_MAX
+    }
+
+    fn sent(&mut self, chunks: &[Framed]) {
+        for chunk in chunks {
+            self.ledger.sent(chunk.at);
+            self.sizes.insert(chunk.at, (chunk.wire_bytes, chunk.plain_bytes));
+        }
     }
 
     /// Forgets acknowledged chunks; returns how many bytes of frames and of content they were.

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use fastsst_proto::Bottleneck;
 use flume::Receiver;
 
+use super::parcel::Parcel;
 use super::pipeline::BETWEEN_STAGES;
 use super::read::ReadTag;
 use crate::bottleneck::{PeerView, TICKS_PER_WINDOW, Tick};
-use crate::compress::Encoded;
+use crate::compress::Compression;
 use crate::disk::IoDone;
-use crate::level::{Controller, Level, Window};
+use crate::level::{Controller, Window};
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::throttle::Throttle;
@@ -21,7 +22,7 @@ pub(super) struct Queues {
     /// Before the stage *hash and compress*.
     pub(super) reads: Receiver<IoDone<ReadTag>>,
     /// Before the lanes.
-    pub(super) chunks: Receiver<Encoded>,
+    pub(super) parcels: Receiver<Parcel>,
     /// Buffers for compressed chunks: when all are out, the lanes hold them.
     pub(super) wire: Pool,
     pub(super) throttle: Arc<Throttle>,
@@ -32,7 +33,7 @@ pub(super) struct Queues {
 impl Queues {
     /// Whether chunks wait for the lanes.
     fn lanes_are_full(&self) -> bool {
-        self.chunks.len() * 2 >= BETWEEN_STAGES || self.wire.available() == 0
+        self.parcels.len() * 2 >= BETWEEN_STAGES || self.wire.available() == 0
     }
 
     /// Whether chunks wait for the network: fewer bytes would help, unless it is the joiner that
@@ -61,7 +62,7 @@ impl Queues {
 pub(super) struct Pace {
     queues: Queues,
     progress: Arc<Progress>,
-    level: Arc<Level>,
+    compression: Arc<Compression>,
     /// Absent unless the level follows the bottleneck.
     controller: Option<Controller>,
     /// Looks with a full network in the window that is not over.
@@ -75,10 +76,10 @@ impl Pace {
     pub(super) fn new(
         queues: Queues,
         progress: Arc<Progress>,
-        level: Arc<Level>,
+        compression: Arc<Compression>,
         controller: Option<Controller>,
     ) -> Self {
-        Self { queues, progress, level, controller, full: 0, bytes: 0 }
+        Self { queues, progress, compression, controller, full: 0, bytes: 0 }
     }
 
     /// One look: what everybody waits for now.
@@ -97,7 +98,7 @@ impl Pace {
         (self.full, self.bytes) = (0, bytes);
         let Some(controller) = &mut self.controller else { return };
         let level = controller.next(&window);
-        if self.level.set(level) {
+        if self.compression.level.set(level) {
             tracing::debug!("compression level {level:?} from now on: {window:?}");
         }
     }

@@ -1,6 +1,7 @@
 //! The donor's stages and threads, started together and ended together.
 
 use std::collections::BTreeMap;
+use std::slice::from_ref;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -15,18 +16,21 @@ use super::control::Order;
 use super::encode::EncodeWorker;
 use super::lane::{Lane, Shared};
 use super::notices::Notices;
+use super::open::Source;
 use super::pace::{Pace, Queues};
+use super::parcel::Parcel;
 use super::plan::Plan;
 use super::read::{ReadTag, Reader};
+use super::small::{self, SmallReader};
 use super::transport::{Decision, Switch, Way};
 use super::{BATCH, Donor, LANES_END};
 use crate::bottleneck::Samples;
 use crate::cancel::Cancel;
 use crate::carried::Carried;
-use crate::compress::{Encoded, Encoder, Histogram};
+use crate::compress::{Compression, Encoder};
 use crate::disk::{IoDone, IoEngine};
 use crate::error::{Error, Result};
-use crate::level::{Controller, Level};
+use crate::level::Controller;
 use crate::net::{Carrier, NetOptions};
 use crate::options::Compress;
 use crate::pool::Pool;
@@ -52,7 +56,7 @@ pub(super) struct Pipeline {
     io: String,
     samples: Arc<Samples>,
     throttle: Arc<Throttle>,
-    level: Arc<Level>,
+    compression: Arc<Compression>,
     threads: Vec<JoinHandle<()>>,
     pools: [Pool; 2],
 }
@@ -83,10 +87,10 @@ impl Pipeline {
         // Half of the memory holds plain chunks, half compressed ones.
         let buffers = usize::try_from(options.buffer_bytes >> 20).unwrap_or(usize::MAX).max(8);
         let (pool, wire) = (Pool::new(buffers * 3 / 4), Pool::new((buffers / 4).max(4)));
-        let (chunk_tx, chunk_rx) = flume::bounded(BETWEEN_STAGES);
+        let (parcel_tx, parcel_rx) = flume::bounded(BETWEEN_STAGES);
         // Room for every buffer there is, so that the engine never waits for its owner.
         let (read_tx, read_rx) = flume::bounded(pool.capacity());
-        let engine = IoEngine::start(options.io, BETWEEN_STAGES, read_tx)?;
+        let engine = IoEngine::start(options.io, BETWEEN_STAGES, read_tx, from_ref(&pool))?;
         let io = engine.kind().to_string();
         let (plan, changed, hashes) = (Arc::default(), Arc::default(), Arc::default());
         let catalog = Arc::new(Mutex::new(Catalog::new(names)));
@@ -102,20 +106,19 @@ impl Pipeline {
             carried: Carried::default(),
             notices: Notices::default(),
             orders: donor.control.orders.clone(),
-            chunks: chunk_rx.clone(),
+            parcels: parcel_rx.clone(),
             plan: Arc::clone(&plan),
             progress: Arc::clone(donor.progress),
             alive: Mutex::new(Instant::now()),
             replaced: AtomicU64::new(0),
             zero_bytes: AtomicU64::new(0),
-            histogram: Histogram::default(),
             samples: Arc::clone(&samples),
             cancel: cancel.clone(),
         });
         let throttle = Arc::new(Throttle::new(options.rlimit));
         let queues = Queues {
             reads: read_rx.clone(),
-            chunks: chunk_rx,
+            parcels: parcel_rx,
             wire: wire.clone(),
             throttle: Arc::clone(&throttle),
             joiner: Arc::clone(&donor.control.joiner_limited_by),
@@ -131,12 +134,12 @@ impl Pipeline {
             io,
             samples,
             throttle,
-            level: Arc::new(Level::new(options.compress)),
+            compression: Arc::new(Compression::new(options.compress)),
             threads: Vec::new(),
             pools: [pool.clone(), wire.clone()],
         };
-        pipeline.start_reader(donor, (roots, settle), engine, chunk_tx.clone())?;
-        pipeline.start_encoders(donor, &read_rx, &chunk_tx)?;
+        pipeline.start_readers(donor, (roots, settle), engine, &parcel_tx)?;
+        pipeline.start_encoders(donor, &read_rx, &parcel_tx)?;
         pipeline.start_lanes(donor, lanes)?;
         pipeline.start_pace(donor, queues)?;
         Ok(pipeline)
@@ -145,36 +148,57 @@ impl Pipeline {
     fn start_pace(&mut self, donor: &Donor<'_>, queues: Queues) -> Result<()> {
         let follows = donor.options.compress == Compress::Auto;
         let controller = follows.then(Controller::default);
-        let (progress, level) = (Arc::clone(donor.progress), Arc::clone(&self.level));
-        let mut pace = Pace::new(queues, progress, level, controller);
+        let (progress, compression) = (Arc::clone(donor.progress), Arc::clone(&self.compression));
+        let mut pace = Pace::new(queues, progress, compression, controller);
         let samples = Arc::clone(&self.samples);
         let watch = move || samples.watch(|tick| pace.look(tick));
         self.threads.push(spawn("fastsst-sample", &self.cancel, watch)?);
         Ok(())
     }
 
-    fn start_reader(
+    fn start_readers(
         &mut self,
         donor: &Donor<'_>,
         (roots, settle): (Vec<Dir>, Duration),
         engine: IoEngine<ReadTag>,
-        lanes: Sender<Encoded>,
+        lanes: &Sender<Parcel>,
     ) -> Result<()> {
-        let reader = Reader {
+        let source = Arc::new(Source {
             roots,
-            plan: Arc::clone(&self.plan),
             catalog: Arc::clone(&self.catalog),
             changed: Arc::clone(&self.changed),
-            hashes: Arc::clone(&self.hashes),
-            pool: self.pools[0].clone(),
-            engine,
-            lanes,
-            throttle: Arc::clone(&self.throttle),
             mode: donor.options.io.file_mode(),
             settle,
             cancel: self.cancel.clone(),
+        });
+        let reader = Reader {
+            source: Arc::clone(&source),
+            plan: Arc::clone(&self.plan),
+            hashes: Arc::clone(&self.hashes),
+            pool: self.pools[0].clone(),
+            engine,
+            lanes: lanes.clone(),
+            throttle: Arc::clone(&self.throttle),
+            compression: Arc::clone(&self.compression),
+            cancel: self.cancel.clone(),
         };
         self.threads.push(spawn("fastsst-read", &self.cancel, || reader.run())?);
+        let read_to = Pool::new(small::THREADS);
+        for number in 0..small::THREADS {
+            let reader = SmallReader {
+                source: Arc::clone(&source),
+                plan: Arc::clone(&self.plan),
+                hashes: Arc::clone(&self.hashes),
+                pool: self.pools[0].clone(),
+                encoder: Encoder::new(Arc::clone(&self.compression), self.pools[1].clone())?,
+                lanes: lanes.clone(),
+                throttle: Arc::clone(&self.throttle),
+                progress: Arc::clone(donor.progress),
+            };
+            let buf = read_to.acquire().ok_or_else(|| self.cancel.reason())?;
+            let name = format!("fastsst-small-{number}");
+            self.threads.push(spawn(&name, &self.cancel, || reader.run(buf))?);
+        }
         Ok(())
     }
 
@@ -182,14 +206,12 @@ impl Pipeline {
         &mut self,
         donor: &Donor<'_>,
         reads: &Receiver<IoDone<ReadTag>>,
-        lanes: &Sender<Encoded>,
+        lanes: &Sender<Parcel>,
     ) -> Result<()> {
-        let stubborn = Arc::default();
         for number in 0..worker_count() {
             let worker = EncodeWorker {
                 reads: reads.clone(),
-                encoder: Encoder::new(Arc::clone(&stubborn), self.pools[1].clone())?,
-                level: Arc::clone(&self.level),
+                encoder: Encoder::new(Arc::clone(&self.compression), self.pools[1].clone())?,
                 plan: Arc::clone(&self.plan),
                 catalog: Arc::clone(&self.catalog),
                 changed: Arc::clone(&self.changed),
@@ -233,9 +255,7 @@ impl Pipeline {
             let entries = Order::Entries(std::mem::take(&mut batch.entries));
             self.orders.send(entries).map_err(|_closed| self.cancel.reason())?;
         }
-        for (file, size, class) in batch.files.drain(..) {
-            self.plan.add(file, size, class);
-        }
+        self.plan.add(batch.files.drain(..));
         Ok(())
     }
 
@@ -273,7 +293,7 @@ impl Pipeline {
             transport_reason: reason,
             lanes_replaced: self.shared.replaced.load(Ordering::Relaxed),
             zero_bytes: self.shared.zero_bytes.load(Ordering::Relaxed),
-            chunks: self.shared.histogram.to_map(),
+            chunks: self.compression.histogram.to_map(),
             io: self.io.clone(),
         })
     }

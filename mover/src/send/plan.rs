@@ -1,7 +1,9 @@
 //! What is still to be read, in which order, and what the joiner does not hold yet.
 //!
-//! Largest files first, so that no long file is left for the end; files of an ordering class wait
-//! until everything before them has been read. Chunks of a lane that died come before all else.
+//! Largest files first, so that no long file is left for the end; small ones beside them, in
+//! batches, in the order of the walk, which is that of their directories. Files of an ordering
+//! class wait until everything before them has been read. Chunks of a lane that died come before
+//! all else.
 
 use std::collections::{BTreeMap, BinaryHeap, VecDeque};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -9,9 +11,17 @@ use std::time::Duration;
 
 use fastsst_proto::{ChunkRef, FileId};
 
+use super::parcel::{HEAD_BYTES, PARCEL_CHUNKS_MAX};
 use crate::cancel::Cancel;
 use crate::error::{Error, Result};
+use crate::pool::BUFFER_BYTES;
 use crate::walk::Class;
+
+/// Largest file that is read in a batch. Unit: bytes.
+///
+/// Why: above this the transport costs more than handing a chunk from thread to thread, and the
+/// disk is faster with several requests under way.
+pub(crate) const SMALL_BYTES_MAX: u64 = 128 << 10;
 
 /// How often a waiting thread looks at the cancel switch.
 const LOOK: Duration = Duration::from_millis(50);
@@ -36,6 +46,8 @@ pub(crate) struct Plan {
 struct State {
     /// Files of the current pass without an ordering class, by size.
     free: BinaryHeap<(u64, FileId)>,
+    /// The small ones among them, with their sizes, in the order of the walk.
+    small: VecDeque<(u64, FileId)>,
     /// Files that wait for everything before them, by class.
     last: BTreeMap<u8, VecDeque<FileId>>,
     again: VecDeque<ChunkRef>,
@@ -45,7 +57,7 @@ struct State {
     closed: bool,
     /// The reader is inside a file.
     reading: bool,
-    /// Reads submitted and not completed.
+    /// Reads submitted and not completed, and batches that are being read.
     reads: u64,
     /// Chunks that were planned and that the joiner does not hold.
     unstored: u64,
@@ -60,16 +72,18 @@ impl Plan {
         (state.walked, state.class) = (false, None);
     }
 
-    /// Adds a file; empty ones need no reading.
-    pub(crate) fn add(&self, file: FileId, size: u64, class: Class) {
-        if size == 0 {
-            return;
-        }
+    /// Adds files with their sizes; empty ones need no reading.
+    pub(crate) fn add(&self, files: impl Iterator<Item = (FileId, u64, Class)>) {
         let mut state = self.lock();
-        match class {
-            Class::Last(order) => state.last.entry(order).or_default().push_back(file),
-            Class::Send | Class::Volatile => state.free.push((size, file)),
-            Class::Skip => {}
+        for (file, size, class) in files.filter(|(_, size, _)| *size > 0) {
+            match class {
+                Class::Last(order) => state.last.entry(order).or_default().push_back(file),
+                Class::Send | Class::Volatile if size <= SMALL_BYTES_MAX => {
+                    state.small.push_back((size, file));
+                }
+                Class::Send | Class::Volatile => state.free.push((size, file)),
+                Class::Skip => {}
+            }
         }
         self.changed.notify_all();
     }
@@ -105,6 +119,38 @@ impl Plan {
             }
             state = self.wait(state);
         }
+    }
+
+    /// The next batch of small files, when there is one; `None` after [`Plan::close`]. Their chunks
+    /// are planned, and the batch counts as a read until [`Plan::small_ended`].
+    ///
+    /// # Errors
+    /// The transfer was cancelled.
+    pub(crate) fn next_small(&self, cancel: &Cancel) -> Result<Option<Vec<FileId>>> {
+        let mut state = self.lock();
+        loop {
+            cancel.check()?;
+            let batch = state.take_small();
+            if !batch.is_empty() {
+                state.reads += 1;
+                state.unstored += batch.len() as u64;
+                return Ok(Some(batch));
+            }
+            if state.closed {
+                return Ok(None);
+            }
+            state = self.wait(state);
+        }
+    }
+
+    /// A batch has been read; `unsent` of its files will not be sent.
+    ///
+    /// # Errors
+    /// As [`Plan::chunks_settled`].
+    pub(crate) fn small_ended(&self, unsent: u64) -> Result<()> {
+        self.chunks_settled(unsent)?;
+        self.read_ended();
+        Ok(())
     }
 
     /// A read was submitted for a chunk.
@@ -196,11 +242,28 @@ impl State {
         let (class, files) = self.last.iter_mut().find(|(_, files)| !files.is_empty())?;
         // The first file of a class is read when everything before it *has been* read, so that
         // the redo log covers every page that was copied (contract, section 7.1).
-        if self.class != Some(*class) && self.reads > 0 {
+        let is_first = self.class != Some(*class);
+        if is_first && (self.reads > 0 || !self.small.is_empty()) {
             return None;
         }
         self.class = Some(*class);
         files.pop_front().map(Task::File)
+    }
+
+    /// Small files whose frames fit one buffer, whatever they compress to.
+    fn take_small(&mut self) -> Vec<FileId> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        while batch.len() < PARCEL_CHUNKS_MAX
+            && let Some((size, file)) = self.small.front()
+        {
+            bytes += size + HEAD_BYTES as u64;
+            if bytes > BUFFER_BYTES as u64 {
+                break;
+            }
+            batch.push(*file);
+            self.small.pop_front();
+        }
+        batch
     }
 
     fn is_read(&self) -> bool {
@@ -208,6 +271,7 @@ impl State {
             && !self.reading
             && self.reads == 0
             && self.free.is_empty()
+            && self.small.is_empty()
             && self.again.is_empty()
             && self.last.values().all(VecDeque::is_empty)
     }
@@ -221,10 +285,13 @@ mod tests {
     fn large_files_come_first_and_ordered_classes_wait_for_reads() {
         let (plan, cancel) = (Plan::default(), Cancel::new());
         plan.begin_pass();
-        plan.add(FileId(1), 10, Class::Send);
-        plan.add(FileId(2), 20, Class::Send);
-        plan.add(FileId(3), 99, Class::Last(9));
-        plan.add(FileId(4), 0, Class::Send);
+        let files = [
+            (FileId(1), 10 << 20, Class::Send),
+            (FileId(2), 20 << 20, Class::Send),
+            (FileId(3), 99, Class::Last(9)),
+            (FileId(4), 0, Class::Send),
+        ];
+        plan.add(files.into_iter());
         plan.end_walk();
         assert_eq!(plan.next(&cancel).unwrap(), Some(Task::File(FileId(2))));
         plan.read_started();
@@ -234,6 +301,38 @@ mod tests {
         assert_eq!(plan.next(&cancel).unwrap(), Some(Task::File(FileId(3))));
         plan.close();
         assert_eq!(plan.next(&cancel).unwrap(), None);
+    }
+
+    #[test]
+    fn small_files_come_in_batches_that_fit_a_buffer() {
+        let (plan, cancel) = (Plan::default(), Cancel::new());
+        plan.begin_pass();
+        let sized = |size| (0..100).map(move |id| (FileId(id), size, Class::Send));
+        plan.add(sized(SMALL_BYTES_MAX));
+        assert_eq!(plan.next_small(&cancel).unwrap().unwrap(), [0, 1, 2, 3, 4, 5, 6].map(FileId));
+        plan.lock().small.clear();
+        plan.add(sized(1));
+        assert_eq!(plan.next_small(&cancel).unwrap().unwrap().len(), PARCEL_CHUNKS_MAX);
+        plan.close();
+        assert_eq!(plan.next_small(&cancel).unwrap().unwrap().len(), 100 - PARCEL_CHUNKS_MAX);
+        assert_eq!(plan.next_small(&cancel).unwrap(), None);
+    }
+
+    #[test]
+    fn ordered_classes_wait_for_batches_of_small_files() {
+        let (plan, cancel) = (Plan::default(), Cancel::new());
+        plan.begin_pass();
+        let files = [(FileId(1), 1, Class::Send), (FileId(2), 1, Class::Last(1))];
+        plan.add(files.into_iter());
+        plan.end_walk();
+        assert_eq!(plan.lock().take(), None, "a small file is not read yet");
+        assert_eq!(plan.next_small(&cancel).unwrap().unwrap(), [FileId(1)]);
+        assert_eq!(plan.lock().take(), None, "it is being read");
+        assert!(!plan.lock().is_read());
+        plan.small_ended(1).unwrap();
+        assert_eq!(plan.lock().take(), Some(Task::File(FileId(2))));
+        assert!(plan.small_ended(1).is_err(), "more than were planned");
+        plan.wait_stored(&cancel).unwrap();
     }
 
     #[test]

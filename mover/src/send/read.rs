@@ -1,7 +1,6 @@
-//! Stage *read* of the donor: files from the plan become chunks in buffers.
+//! Stage *read* of the donor: large files from the plan become chunks in buffers.
 
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::sync::Arc;
 
 use fastsst_proto::chunk::{ChunkHeader, Encoding, all_pages};
 use fastsst_proto::hash::zero_chunk_hash;
@@ -9,16 +8,16 @@ use fastsst_proto::types::{chunk_count, chunk_len};
 use fastsst_proto::{ChunkIndex, ChunkRef, FileId, Generation, PageMask};
 use flume::Sender;
 
-use super::catalog::{Catalog, Changed, FileToRead, Hashes};
+use super::catalog::{FileToRead, Hashes, lock};
+use super::open::Source;
+use super::parcel::Parcel;
 use super::plan::{Plan, Task};
 use crate::cancel::Cancel;
-use crate::compress::{Encoded, How};
-use crate::disk::{FileMode, IoEngine, IoJob, OpenFile};
+use crate::compress::{Compression, Encoded, How};
+use crate::disk::{IoEngine, IoJob, OpenFile};
 use crate::error::{Code, Error, Result};
 use crate::pool::Pool;
 use crate::throttle::Throttle;
-use crate::tree::{Dir, Stat};
-use crate::walk::Class;
 
 /// What a completed read belongs to.
 #[derive(Debug, Clone, Copy)]
@@ -32,18 +31,15 @@ pub(super) struct ReadTag {
 /// Reads what the plan says, in its order.
 #[derive(Debug)]
 pub(super) struct Reader {
-    pub(super) roots: Vec<Dir>,
+    pub(super) source: Arc<Source>,
     pub(super) plan: Arc<Plan>,
-    pub(super) catalog: Arc<Mutex<Catalog>>,
-    pub(super) changed: Arc<Changed>,
     pub(super) hashes: Arc<Hashes>,
     pub(super) pool: Pool,
     pub(super) engine: IoEngine<ReadTag>,
-    pub(super) lanes: Sender<Encoded>,
+    pub(super) lanes: Sender<Parcel>,
     pub(super) throttle: Arc<Throttle>,
-    pub(super) mode: FileMode,
-    /// A file is read when its last change is this long ago.
-    pub(super) settle: Duration,
+    /// Counts holes.
+    pub(super) compression: Arc<Compression>,
     pub(super) cancel: Cancel,
 }
 
@@ -92,26 +88,10 @@ impl Reader {
         }
     }
 
-    /// Opens a file and checks that it is still the one that was declared.
     fn open(&self, id: FileId) -> Result<Option<(FileToRead, Arc<OpenFile>)>> {
-        let found = self.catalog.lock().unwrap_or_else(PoisonError::into_inner).file(id);
-        let Some(found) = found else { return Ok(None) };
-        let root = self.roots.get(usize::from(found.root.0));
-        let root = root.ok_or_else(|| Error::bug("an entry of an unknown root"))?;
-        let Some((file, mut now)) = root.open_file_read(&found.path, self.mode)? else {
-            self.changed.insert(id);
-            return Ok(None);
-        };
-        if let Some(wait) = settles_in(&now, self.settle) {
-            self.cancel.sleep(wait)?;
-            now = file.stat()?;
-        }
-        let tolerated = found.class == Class::Volatile && now.size >= found.stat.size;
-        if !tolerated && now.differs_from(&found.stat) {
-            self.changed.insert(id);
-            return Ok(None);
-        }
-        Ok(Some((found, Arc::new(file))))
+        let Some(found) = lock(&self.source.catalog).file(id) else { return Ok(None) };
+        let file = self.source.open(id, &found)?;
+        Ok(file.map(|file| (found, file)))
     }
 
     fn read_chunk(&mut self, at: ChunkRef, file_size: u64, file: &Arc<OpenFile>) -> Result<()> {
@@ -140,38 +120,13 @@ impl Reader {
             zero: all_pages(plain_len),
             hash,
         };
-        let encoded = Encoded { header, payload: bytes::Bytes::new(), how: How::Zero };
-        self.lanes.send(encoded).map_err(|_closed| self.cancel.reason())
+        let encoded = Encoded { header, payload: bytes::Bytes::new() };
+        self.compression.histogram.count(How::Zero);
+        self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
     }
-}
-
-/// How long to wait until every later change of the file is seen in its timestamps, so that
-/// comparing them after reading proves that what was read is one version.
-fn settles_in(stat: &Stat, settle: Duration) -> Option<Duration> {
-    let seconds = u64::try_from(stat.ctime.s).ok()?;
-    let changed =
-        UNIX_EPOCH + Duration::from_secs(seconds) + Duration::from_nanos(stat.ctime.ns.into());
-    // A time in the future (a clock that was set back) says nothing: wait once, then go on.
-    let age = SystemTime::now().duration_since(changed).unwrap_or_default();
-    settle.checked_sub(age).filter(|wait| !wait.is_zero())
 }
 
 /// Which declaration of a file a tag belongs to.
 pub(super) fn file_of(tag: &ReadTag) -> (FileId, Generation, u64) {
     (tag.at.file, tag.at.generation, tag.file_size)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_settles_one_tick_after_its_last_change() {
-        let file = tempfile::tempfile().unwrap();
-        let fresh = Stat::of(&file).unwrap();
-        let settle = Duration::from_millis(50);
-        assert!(settles_in(&fresh, settle).is_some_and(|wait| wait <= settle));
-        std::thread::sleep(settle);
-        assert_eq!(settles_in(&fresh, settle), None);
-    }
 }

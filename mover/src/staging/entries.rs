@@ -8,7 +8,6 @@ use fastsst_proto::path::RelPath;
 
 use super::lock::error_kind;
 use super::{StagedFile, Staging, lock};
-use crate::disk::file::FileMode;
 use crate::error::{Code, Error, Result};
 use crate::tree::{Dir, FileKind};
 use crate::walk::STAGING_NAME;
@@ -54,7 +53,7 @@ impl Staging {
 
     fn make(&self, new: &Dir, entry: &Entry) -> Result<Option<Arc<StagedFile>>> {
         let path = &entry.path;
-        let meta = self.shared.owner.meta(entry);
+        let meta = || self.shared.owner.meta(entry);
         match entry.kind {
             EntryKind::File => return self.make_file(new, entry).map(Some),
             EntryKind::Directory => {
@@ -62,11 +61,11 @@ impl Staging {
                 if !again {
                     new.mkdir(path)?;
                 }
-                lock(&self.directories).insert(path.clone(), meta);
+                lock(&self.directories).insert(path.clone(), meta());
             }
             EntryKind::Symlink => {
                 new.symlink(path, target(entry)?)?;
-                new.set_meta(path, &meta)?;
+                new.set_meta(path, &meta())?;
             }
             EntryKind::HardLink => self.make_link(new, entry)?,
         }
@@ -76,7 +75,7 @@ impl Staging {
 
     fn make_file(&self, new: &Dir, entry: &Entry) -> Result<Arc<StagedFile>> {
         let made_by = self.shared.change();
-        drop(new.create_file(&entry.path, FileMode::Buffered)?);
+        new.make_file(&entry.path)?;
         self.shared.write().insert(entry.id, made_by);
         // A file declared again has the names it had.
         for link in lock(&self.links).get(&entry.path).into_iter().flatten() {

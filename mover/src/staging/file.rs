@@ -16,7 +16,7 @@ use super::health::Health;
 use super::owner::Owner;
 use crate::disk::file::{FileMode, OpenFile};
 use crate::error::{Code, Error, Result};
-use crate::tree::Dir;
+use crate::tree::{Dir, Meta, Stat};
 
 /// What a staging and its files have in common.
 #[derive(Debug)]
@@ -104,12 +104,7 @@ impl StagedFile {
     /// # Errors
     /// E07, E09: it cannot be opened or there is no room. E21: see [`StagedFile::is_retired`].
     pub fn open(self: &Arc<Self>) -> Result<Arc<OpenFile>> {
-        self.shared.health.run(|| {
-            self.open_unless_retired()?.ok_or_else(|| {
-                let what = format!("{} was declared again while it arrived", self.entry.path);
-                Error::new(Code::SourceChanged, what)
-            })
-        })
+        self.shared.health.run(|| self.open_unless_retired()?.ok_or_else(|| self.retired()))
     }
 
     /// All of the content is written: gives the file its size, owner, permissions and time, in
@@ -124,20 +119,64 @@ impl StagedFile {
         self.shared.health.run(|| {
             let Some(file) = self.open_unless_retired()? else { return Ok(false) };
             file.set_len(self.entry.size)?;
-            file.set_meta(&self.shared.owner.meta(&self.entry))?;
-            let durable = self.is_large() || !sync_fs_reports_errors();
-            if durable {
-                file.sync()?;
-                file.drop_cache(0, self.entry.size);
-            }
+            let durable = self.complete(&file, &self.meta())?;
             super::lock(&self.slot).take();
-            self.shared.change();
-            let mut files = self.shared.write();
-            if self.is_current(&files) {
-                files.remove(&self.entry.id);
-            }
+            self.retire();
             Ok(durable)
         })
+    }
+
+    /// Writes and finishes, in one go, a file that [`StagedFile::open`] was never asked of: opens
+    /// it, writes its content from the start of `room`, and goes on as [`StagedFile::finish`]
+    /// does. `room` is whole blocks of an aligned buffer; without it the file is one hole.
+    ///
+    /// # Errors
+    /// Those of [`StagedFile::open`] and [`StagedFile::finish`].
+    pub fn store(&self, room: Option<&mut [u8]>) -> Result<bool> {
+        self.shared.health.run(|| {
+            let (file, now) = self.open_current()?.ok_or_else(|| self.retired())?;
+            match room {
+                Some(room) => {
+                    let len = usize::try_from(self.entry.size).unwrap_or(usize::MAX);
+                    let written = file.write_whole(room, len);
+                    written.map_err(|error| Error::write(file.place(), error))?;
+                }
+                None => file.set_len(self.entry.size)?,
+            }
+            let durable = self.complete(&file, &self.meta().on(&now))?;
+            drop(file);
+            self.retire();
+            Ok(durable)
+        })
+    }
+
+    /// The last steps with an open file that has its content and size; whether it is durable.
+    fn complete(&self, file: &OpenFile, meta: &Meta) -> Result<bool> {
+        file.set_meta(meta)?;
+        let durable = self.is_large() || !sync_fs_reports_errors();
+        if durable {
+            file.sync()?;
+            file.drop_cache(0, self.entry.size);
+        }
+        Ok(durable)
+    }
+
+    fn meta(&self) -> Meta {
+        self.shared.owner.meta(&self.entry)
+    }
+
+    /// Nothing more is to be written.
+    fn retire(&self) {
+        self.shared.change();
+        let mut files = self.shared.write();
+        if self.is_current(&files) {
+            files.remove(&self.entry.id);
+        }
+    }
+
+    fn retired(&self) -> Error {
+        let what = format!("{} was declared again while it arrived", self.entry.path);
+        Error::new(Code::SourceChanged, what)
     }
 
     /// A write to the file failed: nothing is written to its staging any more.
@@ -155,14 +194,8 @@ impl StagedFile {
         if let Some(file) = &*slot {
             return Ok((!self.is_retired()).then(|| Arc::clone(file)));
         }
-        let file = {
-            // Held while the path is looked up, so that it cannot come to name another file.
-            let files = self.shared.read();
-            if !self.is_current(&files) {
-                return Ok(None);
-            }
-            self.open_by_path()?
-        };
+        let Some((file, _)) = self.open_current()? else { return Ok(None) };
+        let file = Arc::new(file);
         *slot = Some(Arc::clone(&file));
         if self.is_large() && !self.entry.sparse && !self.reserved.swap(true, Ordering::AcqRel) {
             file.preallocate(self.entry.size)?;
@@ -172,14 +205,20 @@ impl StagedFile {
         Ok(Some(file))
     }
 
-    fn open_by_path(&self) -> Result<Arc<OpenFile>> {
+    /// Opens the file by its path; `None` when it is retired.
+    fn open_current(&self) -> Result<Option<(OpenFile, Stat)>> {
+        // Held while the path is looked up, so that it cannot come to name another file.
+        let files = self.shared.read();
+        if !self.is_current(&files) {
+            return Ok(None);
+        }
         let new = self.shared.new_dir()?;
         let path = &self.entry.path;
-        let (file, _) = new.open_file_write(path, self.shared.mode)?.ok_or_else(|| {
+        let opened = new.open_file_write(path, self.shared.mode)?.ok_or_else(|| {
             let gone = io::Error::from(io::ErrorKind::NotFound);
             Error::write(new.place_of(path), gone)
         })?;
-        Ok(Arc::new(file))
+        Ok(Some(opened))
     }
 
     fn is_current(&self, files: &HashMap<FileId, u64>) -> bool {

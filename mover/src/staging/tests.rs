@@ -386,7 +386,7 @@ fn direct_writes_end_where_the_file_ends() {
     let file = Entry { size, ..entry(1, "f", EntryKind::File) };
     let file = staging.create(&file).unwrap().unwrap();
     let (done_tx, done) = flume::bounded(2);
-    let engine = IoEngine::start(IoPreference::Auto, 2, done_tx).unwrap();
+    let engine = IoEngine::start(IoPreference::Auto, 2, done_tx, &[]).unwrap();
     // The first chunk is zeros and never written.
     let mut buf = Pool::new(1).acquire().unwrap();
     buf.as_mut_slice()[..5].copy_from_slice(b"tail!");
@@ -404,6 +404,39 @@ fn direct_writes_end_where_the_file_ends() {
     assert!(content.starts_with(&[0; 4096]) && content.ends_with(b"\0tail!"));
     assert_eq!(fs::metadata(new.join("hole")).unwrap().len(), 3 << 20);
     assert_eq!(fs::read(new.join("small")).unwrap(), [0; 9]);
+}
+
+#[test]
+fn small_files_are_written_and_finished_in_one_go() {
+    for mode in [FileMode::Direct, FileMode::Buffered] {
+        let root = tempfile::tempdir().unwrap();
+        let staging = Staging::begin(target(root.path()), Owner::Process, mode).unwrap();
+        staging.prepare().unwrap();
+        let mut buf = Pool::new(1).acquire().unwrap();
+        for (id, size) in [(1, 1), (2, 4095), (3, 4096), (4, 70_001), (5, 128 << 10)] {
+            let file = Entry { size: size as u64, ..entry(id, &format!("f{id}"), EntryKind::File) };
+            // What follows the content in the buffer must not reach the disk.
+            buf.as_mut_slice()[..size].fill(b'x');
+            buf.as_mut_slice()[size..].fill(0xee);
+            let staged = staging.create(&file).unwrap().unwrap();
+            assert!(!staged.store(Some(buf.as_mut_slice())).unwrap(), "durable with the others");
+            assert!(staged.is_retired());
+            let path = root.path().join(format!(".fastsst/new/f{id}"));
+            assert!(fs::read(&path).unwrap() == vec![b'x'; size], "{size} {mode:?}");
+            let stat = fs::metadata(&path).unwrap();
+            assert_eq!((stat.mode() & 0o7777, stat.mtime()), (0o640, file.mtime_s), "{mode:?}");
+        }
+        let hole = Entry { size: 9, ..entry(6, "hole", EntryKind::File) };
+        staging.create(&hole).unwrap().unwrap().store(None).unwrap();
+        assert_eq!(fs::read(root.path().join(".fastsst/new/hole")).unwrap(), [0; 9]);
+        let again = Entry { size: 1, ..entry(7, "again", EntryKind::File) };
+        let old = staging.create(&again).unwrap().unwrap();
+        let again = Entry { generation: Generation(1), ..again };
+        let new = staging.create(&again).unwrap().unwrap();
+        fails(old.store(Some(buf.as_mut_slice())), Code::SourceChanged);
+        new.store(Some(buf.as_mut_slice())).unwrap();
+        sync_all(&[Arc::new(staging)]).unwrap();
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fastsst_tests::relay::Relay;
 use fastsst_tests::stranger::as_donor;
 use fastsst_tests::transfer::{
-    Listing, Receive, Receiving, Running, Sandbox, Send, TRANSFER, assert_same_tree, fill,
+    Listing, Receive, Receiving, Running, Sandbox, Send, TRANSFER, assert_same_tree, fill, noise,
     wait_under_way,
 };
 use fastsst_tests::wait::until;
@@ -130,12 +130,31 @@ fn a_sender_that_stops_answering_before_it_declares_anything_touches_nothing() {
 
 #[test]
 fn a_lane_that_dies_is_replaced_and_every_byte_arrives() {
-    const MIB: usize = 64;
+    a_lane_dies(|source| {
+        for number in 0..4 {
+            fill(&source.join(format!("noise-{number}")), number, LANE_DIES_MIB / 4);
+        }
+    });
+}
+
+#[test]
+fn a_lane_that_dies_among_small_files_is_replaced_and_every_file_arrives() {
+    const FILES_PER_MIB: usize = 25;
+    a_lane_dies(|source| {
+        for number in 0..LANE_DIES_MIB * FILES_PER_MIB {
+            let content = noise(number as u64, (1 << 20) / FILES_PER_MIB);
+            fs::write(source.join(format!("small-{number}")), content).unwrap();
+        }
+    });
+}
+
+/// What is sent while a lane dies: four seconds of it.
+const LANE_DIES_MIB: usize = 64;
+
+fn a_lane_dies(make: impl FnOnce(&std::path::Path)) {
     let place = Sandbox::new();
     let (source, target) = (place.dir("source"), place.dir("target"));
-    for number in 0..4 {
-        fill(&source.join(format!("noise-{number}")), number, MIB / 4);
-    }
+    make(&source);
     let receiving = Receive::into(&target).start();
     let relay = Relay::to(receiving.port());
     let sending = Send::from(&source, &relay.ticket(&receiving.ticket)).slowly(16);

@@ -104,7 +104,7 @@ fn a_file_that_ends_with_a_hole_and_one_of_nothing_but_a_hole_arrive() {
 fn sizes_around_pages_and_chunks_arrive() {
     let place = Sandbox::new();
     let (source, target) = (place.dir("source"), place.dir("target"));
-    for base in [0, 512, 4096, 16 << 10, 1 << 20, 3 << 20] {
+    for base in [0, 512, 4096, 16 << 10, 128 << 10, 1 << 20, 3 << 20] {
         for size in [base, base + 1, usize::saturating_sub(base, 1)] {
             fs::write(source.join(size.to_string()), noise(base as u64, size)).unwrap();
         }
@@ -112,6 +112,12 @@ fn sizes_around_pages_and_chunks_arrive() {
     // What compresses well, what not at all, and zeros that are no holes.
     fs::write(source.join("text"), "the same again\n".repeat(300_000)).unwrap();
     fs::write(source.join("zeros"), vec![0; (2 << 20) + 5]).unwrap();
+    // The same in files that share a buffer with others.
+    fs::write(source.join("small-text"), "the same again\n".repeat(3000)).unwrap();
+    fs::write(source.join("small-zeros"), vec![0; 40_005]).unwrap();
+    let mixed = [noise(1, 20_000), vec![0; 40_000], noise(2, 10)].concat();
+    fs::write(source.join("small-mixed"), mixed).unwrap();
+    File::create(source.join("small-hole")).unwrap().set_len(100_001).unwrap();
     for compress in ["auto", "none", "zstd:5"] {
         let done = Transfer::new(&source, &target)
             .receive(["--replace"])
