@@ -139,6 +139,8 @@ fn add(seen: &mut Seen, bottleneck: Bottleneck) {
 
 fn most(seen: &Seen) -> Bottleneck {
     let seen = Bottleneck::ALL.into_iter().zip(seen).filter(|(_, count)| **count > 0);
+    // What could not be told says nothing beside what could.
+    let seen = seen.filter(|(bottleneck, _)| *bottleneck != Bottleneck::Unknown);
     seen.max_by_key(|(_, count)| **count).map_or(Bottleneck::Unknown, |(most, _)| most)
 }
 

@@ -4,7 +4,8 @@
 //! everybody waits for *and* processors are idle; when they are not, on loopback or beside a busy
 //! server, every cycle spent on it is taken from the transfer or from the server. So two things
 //! decide: how often the lanes' queue was full, and how much processor time was left over. Each
-//! step is a trial: one that makes the transfer slower is undone and not tried again for a while.
+//! step is a trial: a harder level that does not make the transfer faster, or an easier one that makes
+//! it slower, is undone and not tried again for a while.
 
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -33,13 +34,22 @@ const ROOM: f64 = 0.25;
 /// Idle share at which steps are skipped.
 const PLENTY: f64 = 0.5;
 
-/// A trial must not cost more than this share of the rate. Why: rates differ by some percent by
-/// themselves.
-const TOLERANCE: f64 = 0.05;
+/// A step up must gain this share of the rate, or it costs processor time for nothing; a step
+/// down must not lose more. Why: rates differ by some percent by themselves.
+const MARGIN: f64 = 0.05;
 
-/// Windows that judge a trial, and that it is compared with. Why: half a second; the disk of a
-/// virtual machine can stand still for one window.
-const JUDGES: u8 = 2;
+/// Bytes that pass before a level shows: the parcels and reads that wait were made before it.
+const SETTLE_BYTES: u64 = 24 << 20;
+
+/// Bytes a rate is measured with. Why: chunks are counted whole; 16 of them tell 5 %.
+const MEASURE_BYTES: u64 = 16 << 20;
+
+/// Fewest windows a rate is measured with. Why: the disk of a virtual machine can stand still for
+/// one of them.
+const MEASURE_WINDOWS: u32 = 2;
+
+/// Longest time to settle or to measure, on links where bytes are slow to come. Unit: windows.
+const PATIENCE: u32 = 40;
 
 /// Windows for which a level that made things worse is not tried again; doubled every time.
 const BARRED_FIRST: u32 = 8;
@@ -93,20 +103,43 @@ pub(crate) struct Controller {
     /// Whether the lanes were full in the window before: the first full one filled the buffers
     /// behind them, and its rate is not that of the link.
     was_full: bool,
-    /// Bytes of the last window.
-    last: u64,
     trial: Trial,
+    /// Since the present level counts, or the trial began.
+    passed: Passed,
     barred: [Bar; LADDER.len()],
 }
 
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 enum Trial {
     #[default]
     None,
-    /// Chunks of the old level are still on their way. `before`: bytes of [`JUDGES`] windows.
-    Settling { from: usize, before: u64 },
-    /// The next windows show what the new level does.
-    Judging { from: usize, before: u64, since: u64, left: u8 },
+    /// Chunks of the old level are still on their way.
+    Settling { from: usize, before: f64 },
+    /// What passes now shows what the new level does.
+    Judging { from: usize, before: f64 },
+}
+
+/// What passed in some windows.
+#[derive(Debug, Clone, Copy, Default)]
+struct Passed {
+    bytes: u64,
+    windows: u32,
+}
+
+impl Passed {
+    fn add(&mut self, bytes: u64) {
+        (self.bytes, self.windows) = (self.bytes.saturating_add(bytes), self.windows + 1);
+    }
+
+    fn has(&self, bytes: u64, windows: u32) -> bool {
+        self.windows >= windows && (self.bytes >= bytes || self.windows >= PATIENCE)
+    }
+
+    /// Bytes in a window.
+    #[allow(clippy::cast_precision_loss, reason = "a rate; 52 bits are plenty")]
+    fn rate(&self) -> f64 {
+        self.bytes as f64 / f64::from(self.windows.max(1))
+    }
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -121,38 +154,52 @@ impl Controller {
         for bar in &mut self.barred {
             bar.left = bar.left.saturating_sub(1);
         }
+        let is_full = window.pressure >= FULL;
         match self.trial {
-            Trial::Settling { from, before } => {
-                self.trial = Trial::Judging { from, before, since: 0, left: JUDGES };
+            // What filled the buffers is no rate.
+            Trial::None if is_full != self.was_full => self.passed = Passed::default(),
+            Trial::None => {
+                self.passed.add(window.bytes);
+                self.consider(window);
             }
-            Trial::Judging { from, before, since, left } => {
-                let (since, left) = (since + window.bytes, left - 1);
-                self.trial = Trial::Judging { from, before, since, left };
-                if left == 0 {
-                    self.judge(from, before, since);
+            Trial::Settling { from, before } => {
+                self.passed.add(window.bytes);
+                if self.passed.has(SETTLE_BYTES, 1) {
+                    self.begin(Trial::Judging { from, before });
                 }
             }
-            Trial::None if window.pressure >= FULL && !self.was_full => {}
-            Trial::None => {
-                if let Some(to) = self.wish(window).filter(|to| self.is_free(*to)) {
-                    // The window before may have filled buffers.
-                    let before = window.bytes + window.bytes.min(self.last);
-                    self.trial = Trial::Settling { from: self.at, before };
-                    self.at = to;
+            Trial::Judging { from, before } => {
+                self.passed.add(window.bytes);
+                if self.passed.has(MEASURE_BYTES, MEASURE_WINDOWS) {
+                    self.judge(from, before);
                 }
             }
         }
-        self.last = window.bytes;
-        self.was_full = window.pressure >= FULL;
+        self.was_full = is_full;
         LADDER.get(self.at).copied().flatten()
     }
 
-    fn judge(&mut self, from: usize, before: u64, since: u64) {
-        self.trial = Trial::None;
-        if is_worse(since, before) {
+    /// Takes a step on trial, if there is reason to and the present rate is known.
+    fn consider(&mut self, window: &Window) {
+        let Some(to) = self.wish(window).filter(|to| self.is_free(*to)) else { return };
+        if self.passed.has(MEASURE_BYTES, 1) {
+            let (from, before) = (self.at, self.passed.rate());
+            self.at = to;
+            self.begin(Trial::Settling { from, before });
+        }
+    }
+
+    fn judge(&mut self, from: usize, before: f64) {
+        let least = if self.at > from { 1.0 + MARGIN } else { 1.0 - MARGIN };
+        if self.passed.rate() < before * least {
             self.bar(self.at);
             self.at = from;
         }
+        self.begin(Trial::None);
+    }
+
+    fn begin(&mut self, trial: Trial) {
+        (self.trial, self.passed) = (trial, Passed::default());
     }
 
     fn wish(&self, window: &Window) -> Option<usize> {
@@ -181,11 +228,6 @@ impl Controller {
     }
 }
 
-#[allow(clippy::cast_precision_loss, reason = "a share; 52 bits are plenty")]
-fn is_worse(now: u64, before: u64) -> bool {
-    (now as f64) < before as f64 * (1.0 - TOLERANCE)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -199,23 +241,22 @@ mod tests {
     #[test]
     fn a_slow_link_with_idle_processors_is_compressed_at_once() {
         let mut controller = Controller::default();
-        assert_eq!(controller.next(&window(1.0, 0.7, 60)), None, "buffers were filled");
-        assert_eq!(controller.next(&window(1.0, 0.7, 30)), Some(1));
-        assert_eq!(controller.next(&window(1.0, 0.4, 50)), Some(1), "settling");
-        for _ in 0..JUDGES {
-            assert_eq!(controller.next(&window(1.0, 0.4, 70)), Some(1), "it was good");
+        let mut levels = Vec::new();
+        for mib in [60, 30, 40, 70, 70, 70, 70, 80, 80, 80] {
+            levels.push(controller.next(&window(1.0, 0.7, mib)));
         }
-        assert_eq!(controller.next(&window(1.0, 0.4, 70)), Some(3), "there is still room");
+        // Buffers are filled; 1 is tried, settles, is judged by two windows and was good; so is 3.
+        assert_eq!(levels[0], None);
+        assert_eq!(levels[1..4], [Some(1); 3]);
+        assert_eq!(levels[5..9], [Some(3); 4]);
     }
 
     #[test]
-    fn a_level_that_slows_down_is_undone_and_barred_for_longer_every_time() {
-        let mut controller =
-            Controller { at: AMBITIOUS, was_full: true, last: 70 * MIB, ..Controller::default() };
+    fn a_step_up_that_gains_nothing_is_undone_and_barred_for_longer_every_time() {
+        let mut controller = Controller { at: AMBITIOUS, was_full: true, ..Controller::default() };
         let mut tried = Vec::new();
-        for number in 0..70 {
-            let rate = if controller.at == AMBITIOUS { 70 } else { 40 };
-            if controller.next(&window(1.0, 0.4, rate)) == Some(3) {
+        for number in 0..80 {
+            if controller.next(&window(1.0, 0.4, 70)) == Some(3) {
                 tried.push(number);
             }
         }
@@ -225,12 +266,25 @@ mod tests {
 
     #[test]
     fn one_bad_window_does_not_undo_a_good_level() {
-        let mut controller = Controller { was_full: true, last: 30 * MIB, ..Controller::default() };
+        let mut controller = Controller { was_full: true, ..Controller::default() };
         let mut level = None;
         for mib in [30, 50, 20, 60] {
             level = controller.next(&window(1.0, 0.7, mib));
         }
         assert_eq!(level, Some(1));
+    }
+
+    #[test]
+    fn on_a_slow_link_a_level_is_judged_by_its_own_chunks() {
+        let mut controller = Controller { was_full: true, ..Controller::default() };
+        let mut levels = Vec::new();
+        // 3 MiB in a window; 16 MiB of raw chunks are known after six of them, and what is on its
+        // way, 24 MiB, has passed eight windows later.
+        for mib in [3; 14].into_iter().chain([7; 3]) {
+            levels.push(controller.next(&window(1.0, 0.9, mib)));
+        }
+        assert_eq!(levels[4..], [&[None][..], &[Some(1); 12]].concat());
+        assert_eq!(controller.trial, Trial::None, "judged by 21 MiB, and kept");
     }
 
     #[test]
@@ -245,11 +299,11 @@ mod tests {
     #[test]
     fn starved_lanes_beside_busy_processors_are_compressed_less() {
         let mut controller = Controller { at: 3, ..Controller::default() };
-        assert_eq!(controller.next(&window(0.0, 0.1, 10)), Some(1));
-        for _ in 0..=JUDGES {
-            controller.next(&window(0.0, 0.1, 20));
+        let mut levels = Vec::new();
+        for mib in [20, 30, 30, 30, 30] {
+            levels.push(controller.next(&window(0.0, 0.1, mib)));
         }
-        assert_eq!(controller.next(&window(0.0, 0.1, 20)), Some(-5));
+        assert_eq!(levels, [Some(1), Some(1), Some(1), Some(1), Some(-5)]);
     }
 
     #[test]

@@ -29,15 +29,14 @@ pub struct Pool {
 impl Pool {
     /// A pool of `count` buffers of [`BUFFER_BYTES`].
     ///
-    /// The address space is taken now, the memory when a buffer is first written to. A count of
-    /// 0 is taken as 1, as nothing could ever move otherwise.
+    /// The memory is taken when a buffer is first written to, or when the kernel is told of it. A
+    /// count of 0 is taken as 1, as nothing could ever move otherwise.
     #[must_use]
     pub fn new(count: usize) -> Self {
         let count = count.max(1);
         let (give_back, free) = flume::bounded(count);
         let mut starts = Vec::with_capacity(count);
         for index in 0..count {
-            // Larger than the allocator's mmap threshold: zero pages that are not there yet.
             let memory = Memory { bytes: vec![0; BUFFER_BYTES + BUFFER_ALIGN], index };
             starts.push(memory.bytes.as_ptr().wrapping_add(memory.start()).expose_provenance());
             // Sending cannot fail, as the channel is as large as the pool and we hold its end.

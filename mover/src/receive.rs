@@ -234,13 +234,14 @@ impl Joiner<'_> {
         let News::Finish(finish, theirs) = self.control.news()? else { return Err(out_of_order()) };
         self.times.copy = seconds(started.elapsed());
 
+        let ours = pipeline.limited_by();
+
         // 3. Everything has arrived: close it, compare it, make it durable, put it in its place.
         let committing = Instant::now();
         self.finish(&pipeline, &finish)?;
         self.times.commit = seconds(committing.elapsed());
         self.times.total = seconds(started.elapsed());
         self.progress.enter(Phase::Done);
-        let ours = pipeline.limited_by();
         let summary = Summary {
             limited_by: Bottleneck::of_both(theirs, ours).to_string(),
             ..self.summary(&pipeline, &declaration, &finish)

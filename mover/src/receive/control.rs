@@ -2,8 +2,8 @@
 
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -470,9 +470,11 @@ impl Loop {
 
 /// Takes connections at the port; whoever proves that he knows the token becomes a visitor.
 async fn open_door(acceptor: Acceptor, secrets: Secrets, visitors: Sender<Visitor>) -> Result<()> {
+    let quiet = Arc::new(Quiet::default());
     loop {
         let incoming = acceptor.accept().await?;
         let (secrets, visitors) = (secrets.clone(), visitors.clone());
+        let quiet = Arc::clone(&quiet);
         tokio::spawn(async move {
             let (peer, evicted) = (incoming.peer(), incoming.evicted());
             let met = tokio::select! {
@@ -489,9 +491,26 @@ async fn open_door(acceptor: Acceptor, secrets: Secrets, visitors: Sender<Visito
                 Ok(None) => tracing::debug!("{peer} left without a word"),
                 // Also a donor whose datagrams arrive here while ours do not arrive there.
                 Err(error) if error.code() == Code::Unreachable => tracing::info!("{error}"),
-                Err(error) => tracing::warn!("turned away {peer}: {error}"),
+                Err(error) if quiet.may_warn() => tracing::warn!("turned away {peer}: {error}"),
+                Err(error) => tracing::debug!("turned away {peer}: {error}"),
             }
         });
+    }
+}
+
+/// Keeps strangers from filling the log: one warning a second; the others are for debugging.
+#[derive(Debug, Default)]
+struct Quiet(Mutex<Option<Instant>>);
+
+impl Quiet {
+    fn may_warn(&self) -> bool {
+        const BETWEEN: Duration = Duration::from_secs(1);
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let may = last.is_none_or(|last| last.elapsed() >= BETWEEN);
+        if may {
+            *last = Some(Instant::now());
+        }
+        may
     }
 }
 

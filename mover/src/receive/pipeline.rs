@@ -20,6 +20,7 @@ use crate::carried::Carried;
 use crate::disk::IoEngine;
 use crate::error::{Error, Result};
 use crate::pool::Pool;
+use crate::progress::Progress;
 use crate::runtime::spawn;
 
 /// Chunks that wait between two stages, as at the donor.
@@ -94,7 +95,7 @@ impl Pipeline {
         };
         start_closers(&closing, &complete_rx)?;
         start_small(&closing, &zero_bytes, &groups_rx)?;
-        let samples = watch(watched, cancel)?;
+        let samples = watch(watched, Arc::clone(joiner.progress), cancel)?;
         let carried = Arc::<Carried>::default();
         let lanes = Arc::new(Lanes {
             secrets: joiner.secrets.clone(),
@@ -197,17 +198,24 @@ fn start_small(
 
 fn watch(
     (arrived, engine, groups): (Receiver<Arrived>, Arc<IoEngine<WriteTag>>, Receiver<Group>),
+    progress: Arc<Progress>,
     cancel: &Cancel,
 ) -> Result<Arc<Samples>> {
     let samples = Arc::new(Samples::default());
     // The last stage with work waiting before it is the slowest; without any, what comes before.
+    let mut received = 0;
     let look = move |_| {
+        let now = progress.wire_bytes();
+        let moved = std::mem::replace(&mut received, now) != now;
         if engine.queued().max(groups.len()) * 2 >= BETWEEN_STAGES {
             Bottleneck::DiskWrite
         } else if arrived.len() * 2 >= BETWEEN_STAGES {
             Bottleneck::Cpu
-        } else {
+        } else if moved {
             Bottleneck::Network
+        } else {
+            // The donor's server is being locked, or everything is here.
+            Bottleneck::Unknown
         }
     };
     let watching = Arc::clone(&samples);

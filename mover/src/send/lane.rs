@@ -32,7 +32,7 @@ use crate::progress::Progress;
 use crate::runtime::block_on;
 use crate::talk::protocol_error;
 
-/// When no lane has been alive for this long the transfer ends; one alone may stay away.
+/// When no lane has been connected for this long the transfer ends; one alone may stay away.
 const RECONNECT: Duration = Duration::from_secs(30);
 
 /// First and longest pause before a dead lane is tried again.
@@ -61,17 +61,48 @@ pub(super) struct Shared {
     pub(super) parcels: Receiver<Parcel>,
     pub(super) plan: Arc<Plan>,
     pub(super) progress: Arc<Progress>,
-    /// When any lane was last seen alive.
-    pub(super) alive: Mutex<Instant>,
+    /// Lanes that are connected, and when there were none.
+    pub(super) connected: Connected,
     pub(super) replaced: AtomicU64,
     pub(super) zero_bytes: AtomicU64,
     pub(super) samples: Arc<Samples>,
     pub(super) cancel: Cancel,
 }
 
-impl Shared {
-    fn alive(&self) -> MutexGuard<'_, Instant> {
-        self.alive.lock().unwrap_or_else(PoisonError::into_inner)
+/// How many lanes are connected. A lane that waits for a slow disk is: its transport notices by
+/// itself when the peer is gone.
+#[derive(Debug)]
+pub(super) struct Connected(Mutex<(u32, Instant)>);
+
+impl Connected {
+    /// None, since now.
+    pub(super) fn none() -> Self {
+        Self(Mutex::new((0, Instant::now())))
+    }
+
+    /// One more, until the result is dropped.
+    fn one(&self) -> impl Drop + '_ {
+        self.lock().0 += 1;
+        OneConnected(self)
+    }
+
+    /// For how long no lane has been connected.
+    fn missing_for(&self) -> Duration {
+        let (lanes, since) = *self.lock();
+        if lanes == 0 { since.elapsed() } else { Duration::ZERO }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, (u32, Instant)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct OneConnected<'a>(&'a Connected);
+
+impl Drop for OneConnected<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        *state = (state.0.saturating_sub(1), Instant::now());
     }
 }
 
@@ -102,8 +133,12 @@ impl Lane {
             });
             let unacked = under_way.into_inner().ledger.into_unacked();
             let error = match ended {
-                Ok(_) if !unacked.is_empty() => return Err(Error::bug("a lane ended early")),
+                Ok(_) if !unacked.is_empty() => {
+                    let what = "the joiner ended a lane before it had acknowledged everything";
+                    Error::new(Code::PeerGone, what)
+                }
                 Ok(End::Done) => return Ok(()),
+                Ok(End::Changing) if shared.parcels.is_disconnected() => return Ok(()),
                 Ok(End::Changing) => {
                     shared.switch.tell(|decision, _| decision.lane_left(self.id));
                     continue;
@@ -115,7 +150,7 @@ impl Lane {
                 tracing::debug!("lane {} died after its last chunk: {error}", self.id.0);
                 return Ok(());
             }
-            let hopeless = shared.alive().elapsed() >= RECONNECT;
+            let hopeless = shared.connected.missing_for() >= RECONNECT;
             if hopeless || !matches!(error.code(), Code::PeerGone | Code::Unreachable | Code::Idle)
             {
                 return Err(error);
@@ -137,7 +172,7 @@ impl Lane {
 
     async fn serve(&self, carrier: Carrier, under_way: &RefCell<UnderWay>) -> Result<End> {
         let (mut reader, mut writer, link) = self.connect(carrier).await?;
-        *self.shared.alive() = Instant::now();
+        let _connected = self.shared.connected.one();
         self.shared.switch.tell(|decision, now| decision.lane_up(now, self.id, carrier));
         let room = Notify::new();
         let sending = self.send_chunks(&mut writer, (carrier, under_way), &room);
@@ -253,7 +288,6 @@ impl Lane {
                 .acked(&chunks)
                 .map_err(|error| protocol_error(reader.peer(), error))?;
             self.shared.plan.chunks_settled(chunks.len() as u64)?;
-            *self.shared.alive() = Instant::now();
             self.account(link, &load, acked);
             room.notify_one();
         }

@@ -1,10 +1,12 @@
 //! Watches the donor's queues: what limits the transfer, and how hard to compress.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use fastsst_proto::Bottleneck;
 use flume::Receiver;
 
+use super::lane::Shared;
 use super::parcel::Parcel;
 use super::pipeline::BETWEEN_STAGES;
 use super::read::ReadTag;
@@ -13,7 +15,6 @@ use crate::compress::Compression;
 use crate::disk::IoDone;
 use crate::level::{Controller, Window};
 use crate::pool::Pool;
-use crate::progress::Progress;
 use crate::throttle::Throttle;
 
 /// What is watched.
@@ -61,41 +62,51 @@ impl Queues {
 #[derive(Debug)]
 pub(super) struct Pace {
     queues: Queues,
-    progress: Arc<Progress>,
+    lanes: Arc<Shared>,
     compression: Arc<Compression>,
     /// Absent unless the level follows the bottleneck.
     controller: Option<Controller>,
     /// Looks with a full network in the window that is not over.
     full: u32,
-    /// Plain bytes sent until the last window ended.
-    bytes: u64,
+    /// Plain bytes sent until the last window ended, and until the last look.
+    bytes: [u64; 2],
 }
 
 impl Pace {
     /// With a controller the level follows the bottleneck, else it stays as it is.
     pub(super) fn new(
         queues: Queues,
-        progress: Arc<Progress>,
+        lanes: Arc<Shared>,
         compression: Arc<Compression>,
         controller: Option<Controller>,
     ) -> Self {
-        Self { queues, progress, compression, controller, full: 0, bytes: 0 }
+        Self { queues, lanes, compression, controller, full: 0, bytes: [0; 2] }
     }
 
     /// One look: what everybody waits for now.
     pub(super) fn look(&mut self, tick: Tick) -> Bottleneck {
+        let bytes = self.sent();
         self.full += u32::from(self.queues.network_is_full());
         if tick.ends_window {
-            self.end_window(tick.cpu_idle);
+            self.end_window(tick.cpu_idle, bytes);
         }
-        self.queues.slowest()
+        let moved = std::mem::replace(&mut self.bytes[1], bytes) != bytes;
+        let slowest = self.queues.slowest();
+        // Between two passes, or while the joiner finishes, nobody reads.
+        let nobody_reads = slowest == Bottleneck::DiskRead && !moved;
+        if nobody_reads { Bottleneck::Unknown } else { slowest }
     }
 
-    fn end_window(&mut self, cpu_idle: f64) {
-        let bytes = self.progress.bytes_done();
+    /// Plain bytes that lanes took; zeros cost nothing and do not count.
+    fn sent(&self) -> u64 {
+        let zeros = self.lanes.zero_bytes.load(Ordering::Relaxed);
+        self.lanes.progress.bytes_done().saturating_sub(zeros)
+    }
+
+    fn end_window(&mut self, cpu_idle: f64, bytes: u64) {
         let pressure = f64::from(self.full) / f64::from(TICKS_PER_WINDOW);
-        let window = Window { pressure, cpu_idle, bytes: bytes.saturating_sub(self.bytes) };
-        (self.full, self.bytes) = (0, bytes);
+        let window = Window { pressure, cpu_idle, bytes: bytes.saturating_sub(self.bytes[0]) };
+        (self.full, self.bytes[0]) = (0, bytes);
         let Some(controller) = &mut self.controller else { return };
         let level = controller.next(&window);
         if self.compression.level.set(level) {

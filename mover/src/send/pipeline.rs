@@ -14,7 +14,7 @@ use flume::{Receiver, Sender};
 use super::catalog::{Catalog, Changed, Hashes};
 use super::control::Order;
 use super::encode::EncodeWorker;
-use super::lane::{Lane, Shared};
+use super::lane::{Connected, Lane, Shared};
 use super::notices::Notices;
 use super::open::Source;
 use super::pace::{Pace, Queues};
@@ -109,7 +109,7 @@ impl Pipeline {
             parcels: parcel_rx.clone(),
             plan: Arc::clone(&plan),
             progress: Arc::clone(donor.progress),
-            alive: Mutex::new(Instant::now()),
+            connected: Connected::none(),
             replaced: AtomicU64::new(0),
             zero_bytes: AtomicU64::new(0),
             samples: Arc::clone(&samples),
@@ -148,8 +148,8 @@ impl Pipeline {
     fn start_pace(&mut self, donor: &Donor<'_>, queues: Queues) -> Result<()> {
         let follows = donor.options.compress == Compress::Auto;
         let controller = follows.then(Controller::default);
-        let (progress, compression) = (Arc::clone(donor.progress), Arc::clone(&self.compression));
-        let mut pace = Pace::new(queues, progress, compression, controller);
+        let (lanes, compression) = (Arc::clone(&self.shared), Arc::clone(&self.compression));
+        let mut pace = Pace::new(queues, lanes, compression, controller);
         let samples = Arc::clone(&self.samples);
         let watch = move || samples.watch(|tick| pace.look(tick));
         self.threads.push(spawn("fastsst-sample", &self.cancel, watch)?);

@@ -229,7 +229,9 @@ impl Decision {
         match carrier {
             Carrier::Quic if self.is_free && self.carrier == Carrier::Quic => {
                 let missing = *self.missing.get_or_insert(if was_up { now } else { since });
-                if now.duration_since(missing) >= UDP_COMES_BACK {
+                // One bad path is not the end of UDP while other lanes get through.
+                let others = self.lanes.contains(&Some(Carrier::Quic));
+                if !others && now.duration_since(missing) >= UDP_COMES_BACK {
                     let lived = missing.saturating_duration_since(self.began).as_secs();
                     self.settle(Carrier::Tcp, format!("UDP died after {lived} s, TCP since then"));
                 }
@@ -254,6 +256,9 @@ impl Decision {
                     *window = Window::from(now);
                 }
             }
+            Trial::Tcp { since, .. } if now.duration_since(*since) >= TRIAL_MAX => {
+                self.end_trial("TCP could not be measured in time");
+            }
             Trial::Tcp { quic, window: Some(window), .. } if acked.carrier == Carrier::Tcp => {
                 let Some(tcp) = window.add(now, acked) else { return };
                 let times = tcp / *quic;
@@ -264,9 +269,6 @@ impl Decision {
                 } else {
                     self.settle(Carrier::Quic, format!("TCP measured only {figures}"));
                 }
-            }
-            Trial::Tcp { since, .. } if now.duration_since(*since) >= TRIAL_MAX => {
-                self.end_trial("TCP could not be measured");
             }
             Trial::Quic(_) | Trial::Tcp { .. } | Trial::Off => {}
         }

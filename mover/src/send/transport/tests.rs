@@ -40,10 +40,13 @@ impl Story {
         }
     }
 
+    /// All lanes fail after they were tried for so long.
     fn fails(&mut self, carrier: Carrier, tried: Duration) {
         let since = self.now;
         self.now += tried;
-        self.decision.lane_failed(self.now, LaneId(0), (carrier, since));
+        for lane in 0..LANES {
+            self.decision.lane_failed(self.now, LaneId(lane), (carrier, since));
+        }
     }
 }
 
@@ -174,6 +177,28 @@ fn udp_that_dies_gets_two_seconds_to_come_back() {
 }
 
 #[test]
+fn one_bad_path_is_not_the_end_of_udp() {
+    let mut story = Story::with_both();
+    story.all_up(Carrier::Quic);
+    for _ in 0..5 {
+        let since = story.now;
+        story.now += UDP_COMES_BACK;
+        story.decision.lane_failed(story.now, LaneId(0), (Carrier::Quic, since));
+    }
+    story.says(Carrier::Quic, "datagrams get through");
+}
+
+#[test]
+fn a_trial_that_cannot_be_measured_in_time_ends() {
+    let mut story = Story::with_both();
+    story.all_up(Carrier::Quic);
+    story.flows(1500, 750, QUIC);
+    story.all_up(Carrier::Tcp);
+    story.flows(5500, 11, TCP);
+    story.says(Carrier::Quic, "could not be measured in time");
+}
+
+#[test]
 fn lanes_that_never_come_up_over_quic_go_to_tcp() {
     let mut story = Story::with_both();
     story.fails(Carrier::Quic, Duration::from_millis(2050));
@@ -203,6 +228,10 @@ fn lanes_that_watch_hear_of_a_change_once() {
     switch.tell(|decision, now| decision.lane_up(now, LaneId(0), Carrier::Quic));
     assert!(!watching.has_changed().unwrap());
     let long_ago = Instant::now();
+    switch.tell(|decision, now| {
+        decision.lane_failed(now, LaneId(0), (Carrier::Quic, now));
+    });
+    assert!(!watching.has_changed().unwrap(), "it may come back");
     switch.tell(|decision, now| {
         decision.lane_failed(now + UDP_COMES_BACK, LaneId(1), (Carrier::Quic, long_ago));
     });
