@@ -30,6 +30,9 @@ pub(crate) struct Args {
     /// Run only this contender (may be repeated); see --list
     #[arg(long, value_name = "NAME")]
     pub(crate) contender: Vec<String>,
+    /// Leave this contender out (may be repeated)
+    #[arg(long, value_name = "NAME")]
+    pub(crate) without: Vec<String>,
     /// Say which scenarios and contenders there are
     #[arg(long)]
     pub(crate) list: bool,
@@ -102,12 +105,14 @@ impl Args {
         let mut all = self.everybody();
         let known: Vec<_> = all.iter().map(|contender| contender.name()).collect();
         must_be_known("contender", &self.contender, &known)?;
+        must_be_known("contender", &self.without, &known)?;
         all.retain(|contender| {
             let name = contender.name();
             let fits = name != catalogue::OF_A_SERVER || scenario.data.is_a_server_s();
             let chosen = self.contender.iter().any(|chosen| chosen == name);
             let by_default = self.contender.is_empty() && scenario.contenders.contains(&name);
-            fits && (chosen || by_default)
+            let left_out = self.without.iter().any(|left_out| left_out == name);
+            fits && (chosen || by_default) && !left_out
         });
         Ok(all)
     }
@@ -184,6 +189,8 @@ mod tests {
         };
         let file = names(&args(&["--scenario", "file"]));
         assert!(file.contains(&"floor") && !file.contains(&"rsync-parallel"), "{file:?}");
+        let left_out = ["--scenario", "file", "--without", "syq"];
+        assert!(!names(&args(&left_out)).contains(&"syq"));
         let chosen = ["--scenario", "file", "--contender", catalogue::OF_A_SERVER];
         assert!(names(&args(&chosen)).is_empty());
         assert!(args(&["--scenario", "nonsense"]).scenarios().is_err());

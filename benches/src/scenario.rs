@@ -86,9 +86,9 @@ const PLANS: [Plan; 9] = [
     Plan { by_default: false, ..plan("datadir-synthetic", Data::Synthetic, Link::Loopback, ALL) },
     plan("file", Data::File(67), Link::Loopback, ONE_FILE),
     plan("small", Data::Small, Link::Loopback, MANY_FILES),
-    plan("datadir-lan", Data::Datadir(1), Link::Cable(None), NETWORK),
     plan("datadir-1g", Data::Datadir(1), Link::Cable(Some(1000)), NETWORK),
     plan("file-1g", Data::File(67), Link::Cable(Some(1000)), NETWORK_FILE),
+    plan("datadir-lan", Data::Datadir(1), Link::Cable(None), NETWORK),
     plan("sparse", Data::Sparse, Link::Loopback, HOLES),
     plan("datadir-100m", Data::Datadir(12), Link::Cable(Some(100)), SLOW),
 ];
