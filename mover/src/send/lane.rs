@@ -41,7 +41,8 @@ const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// Share of a core from which a lane, and not the link, is what limits.
 const LANE_BUSY: f64 = 0.7;
 
-/// Idle share of the machine below which its lanes may have too little of it.
+/// Idle share of the machine below which a cheaper transport helps, be it that it leaves more time
+/// for compression.
 const MACHINE_BUSY: f64 = 0.3;
 
 /// What all lanes of a transfer share.
@@ -305,8 +306,9 @@ impl Lane {
             carrier,
             wire_bytes,
             plain_bytes,
-            lanes_limit: parcels.capacity().is_some_and(|room| parcels.len() * 2 >= room)
-                && (load.share() >= LANE_BUSY || samples.cpu_idle() < MACHINE_BUSY),
+            lanes_limit: samples.cpu_idle() < MACHINE_BUSY
+                || (load.share() >= LANE_BUSY
+                    && parcels.capacity().is_some_and(|room| parcels.len() * 2 >= room)),
             datagram_bytes: stats.datagrams.map(|datagrams| datagrams.bytes_max),
             plain_left: progress.bytes_total().saturating_sub(progress.bytes_done()),
         };

@@ -10,6 +10,7 @@ use super::lane::Shared;
 use super::parcel::Parcel;
 use super::pipeline::BETWEEN_STAGES;
 use super::read::ReadTag;
+use super::transport::Decision;
 use crate::bottleneck::{PeerView, TICKS_PER_WINDOW, Tick};
 use crate::compress::Compression;
 use crate::disk::IoDone;
@@ -108,6 +109,9 @@ impl Pace {
         let window = Window { pressure, cpu_idle, bytes: bytes.saturating_sub(self.bytes[0]) };
         (self.full, self.bytes[0]) = (0, bytes);
         let Some(controller) = &mut self.controller else { return };
+        if self.lanes.switch.look(Decision::is_on_trial) {
+            return;
+        }
         let level = controller.next(&window);
         if self.compression.level.set(level) {
             tracing::debug!("compression level {level:?} from now on: {window:?}");

@@ -77,8 +77,8 @@ pub(super) struct Acked {
     pub(super) wire_bytes: u64,
     /// Their content. Unit: bytes.
     pub(super) plain_bytes: u64,
-    /// The lanes are what the transfer waits for, and not the link: their queue is at least half
-    /// full, and they use all the processor time they can get.
+    /// The lanes' processor time is what the transfer waits for, and not the link: the machine is
+    /// busy, or their queue is at least half full and they use a core each.
     pub(super) lanes_limit: bool,
     /// Size of a full datagram, on QUIC. Unit: bytes.
     pub(super) datagram_bytes: Option<u16>,
@@ -142,7 +142,7 @@ impl Window {
         self.acks += 1;
         self.limiting += u32::from(acked.lanes_limit);
         let is_enough = time >= WINDOW && self.wire_bytes >= WINDOW_BYTES_MIN;
-        is_enough.then(|| mib(self.wire_bytes) / time.as_secs_f64())
+        is_enough.then(|| mib(self.plain_bytes) / time.as_secs_f64())
     }
 
     /// Whether the lanes were what the transfer waited for, most of the time.
@@ -183,6 +183,11 @@ impl Decision {
     /// Why.
     pub(super) fn reason(&self) -> &str {
         &self.reason
+    }
+
+    /// Whether TCP is on trial: rates say nothing about anything else then.
+    pub(super) fn is_on_trial(&self) -> bool {
+        matches!(self.trial, Trial::Tcp { .. })
     }
 
     /// Silence after which a lane is given up.
