@@ -112,6 +112,11 @@ impl Samples {
     }
 }
 
+/// Whether work waits before a stage: its queue is half full or more.
+pub(crate) fn is_half_full<T>(queue: &flume::Receiver<T>) -> bool {
+    queue.capacity().is_some_and(|room| queue.len() * 2 >= room)
+}
+
 /// What the peer said last about its own side.
 #[derive(Debug, Default)]
 pub(crate) struct PeerView(AtomicU8);

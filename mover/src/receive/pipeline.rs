@@ -14,7 +14,7 @@ use super::small::{self, Group, SmallWorker};
 use super::verify::{Verifier, VerifyWorker, WriteTag};
 use super::write::{CloseWorker, Closing, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
-use crate::bottleneck::Samples;
+use crate::bottleneck::{Samples, is_half_full};
 use crate::cancel::Cancel;
 use crate::carried::Carried;
 use crate::disk::IoEngine;
@@ -207,9 +207,9 @@ fn watch(
     let look = move |_| {
         let now = progress.wire_bytes();
         let moved = std::mem::replace(&mut received, now) != now;
-        if engine.queued().max(groups.len()) * 2 >= BETWEEN_STAGES {
+        if engine.queued() * 2 >= BETWEEN_STAGES || is_half_full(&groups) {
             Bottleneck::DiskWrite
-        } else if arrived.len() * 2 >= BETWEEN_STAGES {
+        } else if is_half_full(&arrived) {
             Bottleneck::Cpu
         } else if moved {
             Bottleneck::Network

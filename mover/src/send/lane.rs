@@ -20,7 +20,7 @@ use super::notices::Notices;
 use super::parcel::{Framed, PARCEL_CHUNKS_MAX, Parcel};
 use super::plan::Plan;
 use super::transport::{Acked, Switch};
-use crate::bottleneck::Samples;
+use crate::bottleneck::{Samples, is_half_full};
 use crate::cancel::Cancel;
 use crate::carried::Carried;
 use crate::cpu::ThreadLoad;
@@ -307,8 +307,7 @@ impl Lane {
             wire_bytes,
             plain_bytes,
             lanes_limit: samples.cpu_idle() < MACHINE_BUSY
-                || (load.share() >= LANE_BUSY
-                    && parcels.capacity().is_some_and(|room| parcels.len() * 2 >= room)),
+                || (load.share() >= LANE_BUSY && is_half_full(parcels)),
             datagram_bytes: stats.datagrams.map(|datagrams| datagrams.bytes_max),
             plain_left: progress.bytes_total().saturating_sub(progress.bytes_done()),
         };

@@ -11,7 +11,7 @@ use super::parcel::Parcel;
 use super::pipeline::BETWEEN_STAGES;
 use super::read::ReadTag;
 use super::transport::Decision;
-use crate::bottleneck::{PeerView, TICKS_PER_WINDOW, Tick};
+use crate::bottleneck::{PeerView, TICKS_PER_WINDOW, Tick, is_half_full};
 use crate::compress::Compression;
 use crate::disk::IoDone;
 use crate::level::{Controller, Window};
@@ -35,7 +35,7 @@ pub(super) struct Queues {
 impl Queues {
     /// Whether chunks wait for the lanes.
     fn lanes_are_full(&self) -> bool {
-        self.parcels.len() * 2 >= BETWEEN_STAGES || self.wire.available() == 0
+        is_half_full(&self.parcels) || self.wire.available() == 0
     }
 
     /// Whether chunks wait for the network: fewer bytes would help, unless it is the joiner that
