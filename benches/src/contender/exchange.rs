@@ -59,6 +59,12 @@ impl Durability {
 }
 
 impl Exchange<'_> {
+    /// One with a daemon at `port` that is stopped in the end, and that syncs nothing itself.
+    pub(super) fn with_daemon(port: u16, receiver: Command, sender: Command) -> Self {
+        let (ready, ending) = (Ready::Port(port), Ending::Stopped);
+        Self { receiver, sender, ready, ending, durability: Durability::SyncFs }
+    }
+
     /// Copies once.
     ///
     /// # Errors

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::exchange::{Durability, Ending, Exchange, Ready};
+use super::exchange::{Durability, Exchange};
 use super::rsyncd::{Program, Rsyncd};
 use super::{About, Contender, Job, Measurement};
 
@@ -34,8 +34,6 @@ impl Contender for Rsync {
         sender.arg(format!("{}/", job.source.display()));
         sender.arg(daemon.url(job.receiver().address));
 
-        let (ready, ending) = (Ready::Port(daemon.port), Ending::Stopped);
-        let durability = Durability::SyncFs;
-        Exchange { receiver, sender, ready, ending, durability }.run(job)
+        Exchange::with_daemon(daemon.port, receiver, sender).run(job)
     }
 }

@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::exchange::{Durability, Ending, Exchange, Ready};
+use super::exchange::{Durability, Exchange};
 use super::rsyncd::{Program, Rsyncd};
 use super::{About, Contender, Job, Measurement};
 use crate::programs;
@@ -47,8 +47,6 @@ impl Contender for RsyncParallel {
         sender.arg(job.source).arg(daemon.url(job.receiver().address));
         sender.args(Program::options(job));
 
-        let (ready, ending) = (Ready::Port(daemon.port), Ending::Stopped);
-        let durability = Durability::SyncFs;
-        Exchange { receiver, sender, ready, ending, durability }.run(job)
+        Exchange::with_daemon(daemon.port, receiver, sender).run(job)
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::exchange::{Durability, Ending, Exchange, Ready};
+use super::exchange::{Durability, Exchange};
 use super::rsyncd::Program;
 use super::sshd::{Ssh, note};
 use super::{About, Contender, Job, Measurement};
@@ -37,9 +37,7 @@ impl Contender for RsyncSsh {
         sender.arg(format!("{}/", job.source.display()));
         sender.arg(format!("{}:{}/", job.receiver().address, job.target.display()));
 
-        let (ready, ending) = (Ready::Port(sshd.port), Ending::Stopped);
-        let durability = Durability::SyncFs;
-        let measured = Exchange { receiver, sender, ready, ending, durability }.run(job)?;
+        let measured = Exchange::with_daemon(sshd.port, receiver, sender).run(job)?;
         Ok(Measurement { notes: note(), ..measured })
     }
 }

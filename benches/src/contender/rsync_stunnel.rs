@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::exchange::{Durability, Ending, Exchange, Ready};
+use super::exchange::{Durability, Exchange};
 use super::rsyncd::{Program, Rsyncd};
 use super::{About, Contender, Job, Measurement};
 use crate::programs;
@@ -69,9 +69,7 @@ impl Contender for RsyncStunnel {
         sender.arg(format!("--rsh={} {}", self.stunnel.display(), client.display()));
         sender.arg(format!("{}/", job.source.display())).arg(daemon.url(address));
 
-        let (ready, ending) = (Ready::Port(daemon.port), Ending::Stopped);
-        let durability = Durability::SyncFs;
-        Exchange { receiver, sender, ready, ending, durability }.run(job)
+        Exchange::with_daemon(daemon.port, receiver, sender).run(job)
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use super::exchange::{Durability, Ending, Exchange, Ready};
+use super::exchange::{Durability, Exchange};
 use super::sshd::{Ssh, note};
 use super::{About, Contender, Job, Measurement};
 use crate::network::free_port;
@@ -59,9 +59,7 @@ impl Contender for Syq {
         sender.arg("--srcs-in").arg(job.source);
         sender.args(["--to", &job.receiver().address.to_string(), "--into"]).arg(job.target);
 
-        let ready = Ready::Port(sshd.port);
-        let (ending, durability) = (Ending::Stopped, Durability::SyncFs);
-        let measured = Exchange { receiver, sender, ready, ending, durability }.run(job)?;
+        let measured = Exchange::with_daemon(sshd.port, receiver, sender).run(job)?;
         Ok(Measurement { notes: note(), ..measured })
     }
 }
