@@ -8,11 +8,13 @@
 //! ```
 //!
 //! One rename for each top-level name cannot be atomic, so the record decides: before it is on
-//! disk the new tree is not in the root, and the next transfer begins anew; from then on there is
+//! disk the new tree is not in the root, and the next transfer builds on it; from then on there is
 //! only forward, in this process or, by [`recover`], in a later one. Steps and reasons are
 //! `docs/DURABILITY.md`. This is the only file that moves anything between directories.
 
+mod adopt;
 mod aside;
+mod merge;
 mod order;
 mod record;
 
@@ -24,13 +26,17 @@ use fastsst_proto::path::RelPath;
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
-pub(crate) use self::aside::set_aside;
+pub(crate) use self::adopt::{adopt, adopt_as};
+pub(crate) use self::aside::{Aside, set_aside};
+pub(crate) use self::merge::OnFile;
 
 use self::order::{Leaving, arrival, departure};
 use self::record::{Name, Record};
 use crate::error::{Code, Error, Result};
+use crate::in_use;
 use crate::staging::{
-    self, Durable, Keep, LOCK, Lock, NEW, OLD, OWNER_WRITE, Staging, TargetRoot, clear, rel,
+    self, Durable, JOURNAL, Keep, LOCK, Lock, NEW, OLD, OWNER_WRITE, Staging, TRASH, TargetRoot,
+    clear, rel,
 };
 use crate::tree::{Dir, FileKind};
 use crate::walk::STAGING_NAME;
@@ -41,7 +47,7 @@ pub enum Recovered {
     /// No transfer, or one that had touched nothing.
     Nothing,
     /// A transfer that was not complete, or that was and had not cleaned up behind itself; the
-    /// next one removes what is left of it.
+    /// next one builds on what is left of it.
     Unfinished,
     /// A transfer that was complete; its tree is in place now.
     CompletedCommit,
@@ -50,13 +56,15 @@ pub enum Recovered {
 /// A step that changes something; a crash may come before each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
+    /// Prepare: one more file of an interrupted transfer becomes part of the stale copy.
+    Merge,
     /// Prepare: one more entry of the root goes to the staging directory.
     MoveOut,
     /// Prepare: what was moved out becomes durable; once after `InnoDB`'s system files, once at the
     /// end.
     SyncMoveOut,
-    /// Prepare: what was moved out is removed.
-    DropOld,
+    /// Prepare: what was moved out and is in the stale copy already is removed.
+    DropTrash,
     /// Step 5: directories get their attributes and become durable.
     Directories,
     /// Step 6: the record is written.
@@ -146,6 +154,8 @@ pub(crate) fn recover_locked(lock: &Lock, keep: &dyn Keep, hook: Hook<'_>) -> Re
 /// Steps 5 and 6.
 fn decide(staging: &Staging, hook: Hook<'_>) -> Result<Record> {
     let (root, new) = (staging.lock().root(), staging.new_dir()?);
+    // A server that had opened the old files before they were moved would go on writing to them.
+    in_use::check(new)?;
     // 5. Directories, deepest first.
     hook(Step::Directories)?;
     let late = staging.finish_directories()?;
@@ -266,7 +276,7 @@ fn clean_up(lock: &Lock, hook: Hook<'_>) -> Result<()> {
     say(lock, dropped);
     hook(Step::DropStaging)?;
     let removed = rel(STAGING_NAME).and_then(|name| {
-        for inner in [OLD, NEW, LOCK] {
+        for inner in [OLD, TRASH, NEW, JOURNAL, LOCK] {
             clear(staging, &rel(inner)?)?;
         }
         clear(root, &name)?;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use fastsst_proto::chunk::{ChunkHeader, Encoding, all_pages, page_len};
 use fastsst_proto::hash::chunk_hash;
 use fastsst_proto::limits::PAGE_BYTES;
-use fastsst_proto::{ChunkRef, FileId, PageMask};
+use fastsst_proto::{ChunkHash, ChunkRef, FileId, PageMask};
 
 use crate::error::{Error, Result};
 use crate::level::Level;
@@ -179,10 +179,27 @@ impl Encoder {
         file_size: u64,
         mut plain: PoolBuf,
     ) -> Result<Option<Encoded>> {
-        let mut header = raw_header(at, file_size, &mut plain);
-        if let Some(level) = self.level_for(at.file, plain.len()) {
+        let header = raw_header(at, file_size, &mut plain);
+        self.finish(header, plain)
+    }
+
+    /// Encodes some pages of a chunk whose hash is known; `None` when the pool is closed.
+    pub(crate) fn encode_pages(
+        &mut self,
+        (at, hash): (ChunkRef, ChunkHash),
+        pages: PageMask,
+        mut plain: PoolBuf,
+    ) -> Result<Option<Encoded>> {
+        let header = header_of(at, hash, pages, &mut plain);
+        self.finish(header, plain)
+    }
+
+    /// Compresses the pages that are to be sent, if that is worth it.
+    fn finish(&mut self, mut header: ChunkHeader, plain: PoolBuf) -> Result<Option<Encoded>> {
+        let file = header.at.file;
+        if let Some(level) = self.level_for(file, plain.len()) {
             let Some(mut out) = self.wire.acquire() else { return Ok(None) };
-            let compressed = self.compress(at.file, level, plain.filled(), out.as_mut_slice())?;
+            let compressed = self.compress(file, level, plain.filled(), out.as_mut_slice())?;
             if let Some(len) = compressed {
                 out.set_len(len);
                 as_zstd(&mut header, len);
@@ -256,11 +273,17 @@ fn refused(error: std::io::Error) -> Error {
 
 /// Hashes a chunk and leaves in `plain` the pages that are to be sent; its header as a raw one.
 pub(crate) fn raw_header(at: ChunkRef, file_size: u64, plain: &mut PoolBuf) -> ChunkHeader {
-    let plain_len = len_u32(plain.len());
     let hash = chunk_hash(file_size, at.chunk, plain.filled());
-    let zero = zero_pages(plain.filled());
-    let sent = all_pages(plain_len) & !zero;
-    if !zero.is_empty() {
+    let all = all_pages(len_u32(plain.len()));
+    header_of(at, hash, all, plain)
+}
+
+/// As [`raw_header`] for some `pages` of a chunk; the others are the joiner's own.
+fn header_of(at: ChunkRef, hash: ChunkHash, pages: PageMask, plain: &mut PoolBuf) -> ChunkHeader {
+    let plain_len = len_u32(plain.len());
+    let zero = zero_pages(plain.filled()) & pages;
+    let sent = pages & all_pages(plain_len) & !zero;
+    if sent != all_pages(plain_len) {
         let kept = pack(plain.as_mut_slice(), plain_len, sent);
         plain.set_len(kept);
     }

@@ -23,6 +23,7 @@ pub mod commit;
 pub mod staging;
 
 pub mod disk;
+pub mod in_use;
 pub mod net;
 pub mod pool;
 

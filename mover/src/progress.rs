@@ -62,6 +62,8 @@ pub struct Progress {
     files_total: AtomicU64,
     files_done: AtomicU64,
     wire_bytes: AtomicU64,
+    kept_bytes: AtomicU64,
+    control_bytes: AtomicU64,
     phase: AtomicU8,
 }
 
@@ -72,7 +74,7 @@ impl Progress {
         self.bytes_total.load(Ordering::Relaxed)
     }
 
-    /// Plain bytes given to, or taken from, the lanes, holes included.
+    /// Plain bytes given to, or taken from, the lanes, or found to be there; holes included.
     #[must_use]
     pub fn bytes_done(&self) -> u64 {
         self.bytes_done.load(Ordering::Relaxed)
@@ -92,8 +94,21 @@ impl Progress {
 
     /// Bytes of frames given to, or taken from, the lanes.
     #[must_use]
-    pub fn wire_bytes(&self) -> u64 {
+    pub fn lane_bytes(&self) -> u64 {
         self.wire_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of all frames of the transfer: those of the lanes, and what the ends have said to each
+    /// other, in both directions.
+    #[must_use]
+    pub fn wire_bytes(&self) -> u64 {
+        self.lane_bytes().saturating_add(self.control_bytes.load(Ordering::Relaxed))
+    }
+
+    /// Bytes the joiner had already, which were not sent.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u64 {
+        self.kept_bytes.load(Ordering::Relaxed)
     }
 
     /// The phase the transfer is in.
@@ -117,6 +132,15 @@ impl Progress {
 
     pub(crate) fn add_wire(&self, bytes: u64) {
         self.wire_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn add_kept(&self, bytes: u64) {
+        self.kept_bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// What has been said and heard on the control connection so far.
+    pub(crate) fn set_control(&self, bytes: u64) {
+        self.control_bytes.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn enter(&self, phase: Phase) {

@@ -2,6 +2,8 @@
 //!
 //! ```text
 //! lane → decompress → verify (BLAKE3) → write (O_DIRECT) → sync → commit
+//!   ▲ only what differs
+//! stale copy → read → hash (BLAKE3) → compare, at the donor
 //! ```
 //!
 //! Small files take the same way, from the lane to the closed file in one thread: `small`.
@@ -11,6 +13,7 @@
 //! what is made durable when is `docs/DURABILITY.md`.
 
 mod catalog;
+mod compare;
 mod control;
 mod greet;
 mod lane;
@@ -18,6 +21,7 @@ mod pipeline;
 mod small;
 mod space;
 mod verify;
+mod worth;
 mod write;
 
 use std::net::SocketAddr;
@@ -28,7 +32,7 @@ use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use fastsst_proto::frame::{DeclKind, Declaration, Finish, Refusal};
 use fastsst_proto::secret::Secret;
 use fastsst_proto::ticket::Ticket;
-use fastsst_proto::{Bottleneck, TransferId};
+use fastsst_proto::{Bottleneck, Features, JoinerSide, TransferId};
 
 use self::control::{Control, News, Order};
 use self::greet::Secrets;
@@ -103,7 +107,6 @@ pub struct Receiver {
     stagings: Vec<Arc<Staging>>,
     names: Vec<String>,
     options: Options,
-    software: String,
 }
 
 impl Receiver {
@@ -130,10 +133,14 @@ impl Receiver {
             .into_iter()
             .map(|root| Staging::begin(root, owner, mode).map(Arc::new))
             .collect::<Result<Vec<_>>>()?;
-        let secrets =
-            Secrets { token: Secret::from_bytes(random()?), transfer: TransferId(random()?) };
+        let side = JoinerSide {
+            transfer: TransferId(random()?),
+            features: features(&stagings)?,
+            software,
+        };
+        let secrets = Secrets { token: Secret::from_bytes(random()?), side };
         let (local, pin) = (listener.local_addr(), identity.pin());
-        Ok(Self { listener, local, pin, secrets, stagings, names, options, software })
+        Ok(Self { listener, local, pin, secrets, stagings, names, options })
     }
 
     /// The address and port that are bound.
@@ -167,14 +174,15 @@ impl Receiver {
         progress: &Arc<Progress>,
         cancel: &Cancel,
     ) -> Result<Received> {
-        let Self { listener, secrets, stagings, names, options, software, .. } = self;
-        let control = Control::start(listener, &secrets, (&options, &software), progress, cancel)?;
+        let Self { listener, secrets, stagings, names, options, .. } = self;
+        let control = Control::start(listener, &secrets, &options, progress, cancel)?;
+        let compares = secrets.side.features.contains(Features::DELTA);
         let mut joiner = Joiner {
             secrets,
             stagings,
             names,
             options,
-            software,
+            compares,
             progress,
             cancel,
             control: &control,
@@ -196,7 +204,8 @@ struct Joiner<'a> {
     stagings: Vec<Arc<Staging>>,
     names: Vec<String>,
     options: Options,
-    software: String,
+    /// Whether there is a stale copy.
+    compares: bool,
     progress: &'a Arc<Progress>,
     cancel: &'a Cancel,
     control: &'a Control,
@@ -303,12 +312,13 @@ impl Joiner<'_> {
             role: "receive".to_owned(),
             bytes: finish.bytes,
             wire_bytes: self.progress.wire_bytes(),
+            kept_bytes: self.progress.kept_bytes(),
             entries: finish.entries,
             files: pipeline.catalog.files(),
             zero_bytes: pipeline.zero_bytes(),
             ratio: ratio(
-                finish.bytes.saturating_sub(pipeline.zero_bytes()),
-                self.progress.wire_bytes(),
+                finish.bytes.saturating_sub(pipeline.zero_bytes() + self.progress.kept_bytes()),
+                self.progress.lane_bytes(),
             ),
             seconds: self.times,
             transport: pipeline.carried().most().unwrap_or(unused).name().to_owned(),
@@ -321,6 +331,16 @@ impl Joiner<'_> {
             ..Summary::default()
         }
     }
+}
+
+/// What this joiner offers: it can compare only if it has something.
+fn features(stagings: &[Arc<Staging>]) -> Result<Features> {
+    for staging in stagings {
+        if staging.has_stale()? {
+            return Ok(Features::SUPPORTED);
+        }
+    }
+    Ok(Features::SUPPORTED.without(Features::DELTA))
 }
 
 fn random<const N: usize>() -> Result<[u8; N]> {

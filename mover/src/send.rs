@@ -1,7 +1,7 @@
 //! The donor's data path, top to bottom: what [`send`] does is what happens.
 //!
 //! ```text
-//! walk → plan → read (O_DIRECT) → hash (BLAKE3) → compress (zstd) → lane
+//! walk → plan → read (O_DIRECT) → hash (BLAKE3) → compare → compress (zstd) → lane
 //! ```
 //!
 //! Threads: the caller's (walks, decides), control, reader, I/O, one per core that hashes and
@@ -18,6 +18,7 @@ mod pace;
 mod parcel;
 mod pipeline;
 mod plan;
+mod questions;
 mod read;
 mod small;
 mod transport;
@@ -32,11 +33,12 @@ use fastsst_proto::frame::{DeclKind, Declaration, Finish};
 use fastsst_proto::limits::ENTRIES_PER_FRAME_MAX;
 use fastsst_proto::manifest::EntryKind;
 use fastsst_proto::ticket::Ticket;
-use fastsst_proto::{Bottleneck, RelPath, RootIndex};
+use fastsst_proto::{Bottleneck, Features, RelPath, RootIndex};
 
 use self::catalog::Change;
 use self::control::{Control, News, Order};
 use self::pipeline::{Batch, Pipeline};
+use self::plan::{Plan, Planned};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::freeze::{Freeze, Frozen};
@@ -112,8 +114,10 @@ pub fn send(
     }
     let (files, bytes) = survey(&roots, cancel)?;
     progress.set_totals(files, bytes);
-    let control = Control::start(&ticket, &options, &software, progress, cancel)?;
-    let donor = Donor { roots, ticket, options, software, capture, progress, cancel, control };
+    let plan = Arc::<Plan>::default();
+    let control = Control::start(&ticket, &options, (&software, &plan), progress, cancel)?;
+    let donor =
+        Donor { roots, ticket, options, software, capture, progress, cancel, plan, control };
     let sent = donor.run((files, bytes), properties, freeze, started);
     if let Err(error) = &sent {
         // Wakes every thread and tells the joiner; the first reason stays.
@@ -130,7 +134,8 @@ pub fn send(
 pub fn send_bypass(config: BypassConfig, cancel: &Cancel) -> Result<()> {
     let BypassConfig { ticket, options, position, properties, software } = config;
     let progress = Arc::new(Progress::default());
-    let control = Control::start(&ticket, &options, &software, &progress, cancel)?;
+    let plan = Arc::<Plan>::default();
+    let control = Control::start(&ticket, &options, (&software, &plan), &progress, cancel)?;
     let told = (|| {
         let News::Welcomed { .. } = control.news()? else { return Err(out_of_order()) };
         control.order(Order::Declare(Declaration {
@@ -165,6 +170,7 @@ struct Donor<'a> {
     capture: String,
     progress: &'a Arc<Progress>,
     cancel: &'a Cancel,
+    plan: Arc<Plan>,
     control: Control,
 }
 
@@ -179,9 +185,13 @@ impl Donor<'_> {
         let mut times = PhaseSeconds::default();
 
         // 1. Reach the joiner, prove both ends, let it check what we are about to send.
-        let News::Welcomed { transfer, peer, way } = self.control.news()? else {
+        let News::Welcomed { transfer, features, peer, way } = self.control.news()? else {
             return Err(out_of_order());
         };
+        if features.contains(Features::DELTA) {
+            tracing::info!("the joiner has an earlier copy: only what differs is sent");
+            self.plan.compare();
+        }
         self.control.order(Order::Declare(self.declaration(estimate, properties)))?;
         let News::Accepted { lanes } = self.control.news()? else { return Err(out_of_order()) };
         times.connect = seconds(started.elapsed());
@@ -228,8 +238,12 @@ impl Donor<'_> {
             role: "send".to_owned(),
             bytes,
             wire_bytes: self.progress.wire_bytes(),
+            kept_bytes: self.progress.kept_bytes(),
             zero_bytes: ended.zero_bytes,
-            ratio: ratio(bytes.saturating_sub(ended.zero_bytes), self.progress.wire_bytes()),
+            ratio: ratio(
+                bytes.saturating_sub(ended.zero_bytes + self.progress.kept_bytes()),
+                self.progress.lane_bytes(),
+            ),
             chunks: ended.chunks,
             entries,
             files,
@@ -304,7 +318,8 @@ impl Donor<'_> {
                     declared += 1;
                     example.get_or_insert_with(|| entry.path.clone());
                     if entry.kind == EntryKind::File {
-                        batch.files.push((entry.id, entry.size, class));
+                        let (file, generation, size) = (entry.id, entry.generation, entry.size);
+                        batch.files.push(Planned { file, generation, size, class });
                     }
                     pipeline.declare(entry, &mut batch)?;
                 }

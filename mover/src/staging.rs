@@ -3,13 +3,15 @@
 //! ```text
 //!  <root>/.fastsst/lock      held with flock while a process works here
 //!  <root>/.fastsst/new/      the new tree
-//!  <root>/.fastsst/old/      on its way out: what was in the root
+//!  <root>/.fastsst/old/      the stale copy: what was in the root, or was built by a transfer that
+//!                            was interrupted; files leave it for the new tree
+//!  <root>/.fastsst/journal   which files of the new tree are complete and durable
 //!  <root>/.fastsst/commit    the commit record, see `commit`
 //!
 //!  begin ─▶ untouched ──prepare─▶ building ──sync_all─▶ durable ──commit─▶ in place
 //!               │                    │                     │
 //!            dropped: as if       dropped: the next      dropped: the same
-//!            never begun          prepare removes it
+//!            never begun          prepare builds on it
 //! ```
 //!
 //! Everything is reached through held descriptors (see [`crate::tree`]). The order in which
@@ -20,8 +22,10 @@ mod clear;
 mod entries;
 mod file;
 mod health;
+mod journal;
 mod lock;
 mod owner;
+mod stale;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -29,28 +33,37 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
+use fastsst_proto::FileHash;
 use fastsst_proto::path::RelPath;
 
 pub use self::file::{StagedFile, raise_open_files_limit};
 pub use self::owner::Owner;
+pub use self::stale::Basis;
 
 pub(crate) use self::clear::clear;
 pub(crate) use self::entries::kept;
+pub(crate) use self::journal::JOURNAL;
 pub(crate) use self::lock::{LOCK, Lock};
 
 use self::file::{OpenSet, Shared};
 use self::health::Health;
-use crate::commit::{self, Hook, Recovered};
+use self::journal::Journal;
+use self::stale::Stale;
+use crate::commit::{self, Aside, Hook, OnFile, Recovered};
 use crate::disk::file::FileMode;
 use crate::error::{Code, Error, Result};
+use crate::in_use;
 use crate::tree::{Dir, FileKind, Meta};
 use crate::walk::STAGING_NAME;
 
 /// Name of the tree being built, in the staging directory.
 pub(crate) const NEW: &[u8] = b"new";
 
-/// Name of what is on its way out, in the staging directory.
+/// Name of the stale copy, in the staging directory.
 pub(crate) const OLD: &[u8] = b"old";
+
+/// Name of what is on its way out, in the staging directory.
+pub(crate) const TRASH: &[u8] = b"trash";
 
 /// What of a root belongs to the node and survives a transfer.
 pub trait Keep: fmt::Debug + Send + Sync {
@@ -133,6 +146,8 @@ impl Staging {
         let (lock, recovered) = lock_and_recover(&dir, &*root.keep)?;
         let shared = Arc::new(Shared {
             new: OnceLock::new(),
+            stale: OnceLock::new(),
+            journal: OnceLock::new(),
             files: RwLock::default(),
             changes: AtomicU64::new(0),
             health: Health::default(),
@@ -182,11 +197,27 @@ impl Staging {
         clear::allocated_bytes(&self.dir, &names)
     }
 
-    /// The first touch: everything in the root that is not kept goes, and the new tree begins.
+    /// Whether there is something a transfer can build on: old content, or what an interrupted one
+    /// has left. To be asked before [`Staging::prepare`].
     ///
     /// # Errors
-    /// E29: a mount point is in the way. E03, E09: something cannot be moved; what was moved is
-    /// put back.
+    /// E09.
+    pub fn has_stale(&self) -> Result<bool> {
+        for name in [NEW, OLD] {
+            let left = self.lock.staging().open_dir_if_there(&rel(name)?)?;
+            if left.map(|left| left.names()).transpose()?.is_some_and(|names| !names.is_empty()) {
+                return Ok(true);
+            }
+        }
+        Ok(!self.replaced_names()?.is_empty())
+    }
+
+    /// The first touch: everything in the root that is not kept becomes the stale copy, and the new
+    /// tree begins.
+    ///
+    /// # Errors
+    /// E29: a mount point is in the way. E30: a server uses the old files. E03, E09: something
+    /// cannot be moved; what was moved is put back.
     pub fn prepare(&self) -> Result<()> {
         self.prepare_with(&mut |_| Ok(()))
     }
@@ -202,10 +233,59 @@ impl Staging {
             }
             let names = self.replaced_names()?;
             refuse_mount_points(&self.dir, &names)?;
-            let new = commit::set_aside(&self.lock, names, hook)?;
-            let again = |_| Error::bug("a staging is prepared twice");
-            self.shared.new.set(new).map_err(again)
+            in_use::check(&self.dir)?;
+            let staging = self.lock.staging();
+            let mut records = journal::load(staging, &self.root.name)?;
+            let mut vouched = HashMap::new();
+            let on_file: OnFile<'_> = &mut |path, stat| {
+                if let Some(record) = records.remove(path).filter(|it| it.is_about(stat)) {
+                    vouched.insert(path.clone(), record.hash);
+                }
+            };
+            let Aside { old, new } = commit::set_aside(&self.lock, names, on_file, hook)?;
+            say_what_was_left(&vouched, records.len());
+            let journal = Journal::begin(staging, &self.root.name)?;
+            staging.sync()?;
+            self.dir.sync()?;
+            let again = "a staging is prepared twice";
+            self.shared.stale.set(Stale::new(old, vouched)?).map_err(|_set| Error::bug(again))?;
+            self.shared.journal.set(journal).map_err(|_set| Error::bug(again))?;
+            self.shared.new.set(new).map_err(|_set| Error::bug(again))
         })
+    }
+
+    /// Files of the stale copy that have this size and are nobody's yet. Only those of more than
+    /// 128 KiB are known.
+    #[must_use]
+    pub fn twins(&self, size: u64) -> Vec<RelPath> {
+        self.shared.stale.get().map_or_else(Vec::new, |stale| stale.twins(size))
+    }
+
+    /// The first page of a file of the stale copy; `None` when it is gone.
+    ///
+    /// # Errors
+    /// E08, E09.
+    pub fn first_page(&self, path: &RelPath) -> Result<Option<Vec<u8>>> {
+        self.shared.stale.get().map_or(Ok(None), |stale| stale.first_page(path))
+    }
+
+    /// Makes a file of the stale copy the content of `file`, which nobody has opened; false when it
+    /// is gone, or `file` has other names.
+    ///
+    /// # Errors
+    /// E07, E09.
+    pub fn adopt(&self, file: &Arc<StagedFile>, path: &RelPath) -> Result<bool> {
+        let has_links = lock(&self.links).get(&file.entry().path).is_some_and(|it| !it.is_empty());
+        if has_links { Ok(false) } else { file.adopt(path) }
+    }
+
+    /// Removes what no file of the new tree has adopted; returns how much space that sets free.
+    /// Unit: bytes. For when room is needed; otherwise it goes with the commit.
+    ///
+    /// # Errors
+    /// E09.
+    pub fn drop_stale(&self) -> Result<u64> {
+        self.shared.health.run(|| self.shared.drop_stale())
     }
 
     pub(crate) fn lock(&self) -> &Lock {
@@ -279,6 +359,22 @@ impl Staging {
     }
 }
 
+/// What the next lines of the log follow from.
+fn say_what_was_left(vouched: &HashMap<RelPath, FileHash>, changed: usize) {
+    if !vouched.is_empty() {
+        tracing::info!(
+            "an interrupted transfer has left {} files that are complete and durable",
+            vouched.len()
+        );
+    }
+    if changed > 0 {
+        tracing::info!(
+            "{changed} files that its journal names are gone or have changed; they are compared, or \
+             sent again"
+        );
+    }
+}
+
 /// Takes the lock of a root and finishes a commit that was interrupted there.
 fn lock_and_recover(dir: &Arc<Dir>, keep: &dyn Keep) -> Result<(Lock, Recovered)> {
     let mut recovered = Recovered::Nothing;
@@ -333,5 +429,7 @@ pub(crate) const OWNER_WRITE: u16 = 0o200;
 /// even though it includes what others write there.
 const DIRECTORY_SYNCS_MAX: usize = 256;
 
+#[cfg(test)]
+mod stale_tests;
 #[cfg(test)]
 pub(crate) mod tests;

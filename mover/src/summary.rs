@@ -15,8 +15,11 @@ pub struct Summary {
     pub role: String,
     /// Plain bytes of all files, holes included.
     pub bytes: u64,
-    /// Bytes of frames on the lanes, before encryption and packet headers.
+    /// Bytes of all frames, those of the control connection included, in both directions, before
+    /// encryption and packet headers.
     pub wire_bytes: u64,
+    /// Bytes the joiner had already: found equal in its stale copy, and not sent.
+    pub kept_bytes: u64,
     /// Bytes that were holes or zero pages and not sent.
     pub zero_bytes: u64,
     /// Plain bytes sent for each byte on the lanes; above 1 where compression helped.
@@ -93,16 +96,25 @@ impl Summary {
         format!(" (of {chunks} chunks zstd {}; ratio {:.2})", levels.join(", "), self.ratio)
     }
 
+    /// What was not sent because it was there, for the line.
+    fn kept(&self) -> String {
+        match self.kept_bytes {
+            0 => String::new(),
+            bytes => format!(", {:.1} MiB were there already", mib(bytes)),
+        }
+    }
+
     /// One line for a log.
     #[must_use]
     pub fn line(&self) -> String {
         let rate =
             if self.seconds.total > 0.0 { mib(self.bytes) / self.seconds.total } else { 0.0 };
         format!(
-            "{:.1} MiB in {} files, {:.1} MiB on the wire{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
+            "{:.1} MiB in {} files{}, {:.1} MiB on the wire{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
              {} lanes over {} ({}), {}, capture {}, limited by {}, root hash {}",
             mib(self.bytes),
             self.files,
+            self.kept(),
             mib(self.wire_bytes),
             self.compression(),
             self.seconds.total,

@@ -141,6 +141,7 @@ impl<S: Conversation> Talk<S> {
                 progress.phase() as u8,
             );
             self.queue();
+            progress.set_control(self.reader.heard_bytes() + self.writer.said_bytes());
             if let Some(event) = self.session.poll_event() {
                 return Ok(event);
             }

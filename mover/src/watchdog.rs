@@ -34,7 +34,7 @@ impl Watchdog {
     /// # Errors
     /// E18 after too long a standstill.
     pub(crate) fn look(&mut self, own: &Progress) -> Result<()> {
-        let now = (own.bytes_done(), own.files_done(), own.wire_bytes(), own.phase() as u64);
+        let now = (own.bytes_done(), own.files_done(), own.lane_bytes(), own.phase() as u64);
         // Waiting for a server's lock has its own deadline; a disk that syncs or removes files gives
         // no signs.
         let patient =

@@ -155,6 +155,18 @@ impl ChunkHeader {
         self.sent.pages().map(|page| page_len(self.plain_len, page)).sum()
     }
 
+    /// Length of the pages that are all zeros. Unit: bytes.
+    #[must_use]
+    pub fn zero_bytes(&self) -> u32 {
+        self.zero.pages().map(|page| page_len(self.plain_len, page)).sum()
+    }
+
+    /// Length of the pages that are kept from the stale copy. Unit: bytes.
+    #[must_use]
+    pub fn kept_bytes(&self) -> u32 {
+        self.plain_len.saturating_sub(self.sent_bytes()).saturating_sub(self.zero_bytes())
+    }
+
     /// Whether the frame says everything about the chunk, so that no stale copy is needed.
     #[must_use]
     pub fn is_complete(&self) -> bool {

@@ -23,7 +23,7 @@ use alloc::vec::Vec;
 use crate::auth::{Exporter, Scope};
 use crate::bottleneck::Bottleneck;
 use crate::error::{ProtocolError, WireError};
-use crate::frame::Frame;
+use crate::frame::{FileRef, Frame, Have, HaveFile};
 use crate::lane::donor_hello_scope;
 use crate::liveness::Liveness;
 use crate::root::RootHash;
@@ -60,6 +60,16 @@ pub enum DonorEvent {
         /// The hash.
         root_hash: RootHash,
     },
+    /// Nothing is known of these files.
+    Lacks(Vec<FileRef>),
+    /// Stale files have these hashes.
+    HaveFiles(Vec<HaveFile>),
+    /// These files may be there by another name.
+    Seek(Vec<FileRef>),
+    /// What chunks of a stale file hold.
+    Have(Have),
+    /// No more is known of a stale file.
+    HaveEnd(FileRef),
     /// What limits the transfer, as the joiner sees it.
     PeerLimitedBy(Bottleneck),
     /// The joiner has the position; the session has said `Bye`.
@@ -142,6 +152,8 @@ pub struct DonorSession {
     liveness: Liveness,
     transmit: VecDeque<Frame>,
     events: VecDeque<DonorEvent>,
+    /// What is in force; nothing before `Welcomed`.
+    features: Features,
     peer_software: String,
 }
 
@@ -156,6 +168,7 @@ impl DonorSession {
             liveness: Liveness::new(now),
             transmit: VecDeque::from([hello]),
             events: VecDeque::new(),
+            features: Features::default(),
             peer_software: String::new(),
         }
     }

@@ -8,6 +8,7 @@
 //! from the network to a buffer, see [`crate::chunk`].
 
 mod body;
+mod compare;
 mod declaration;
 mod handshake;
 mod have;
@@ -27,6 +28,7 @@ use crate::manifest::Entry;
 use crate::root::RootHash;
 use crate::types::{ChunkRef, FileId, Generation, LaneId};
 
+pub use compare::{Asked, FileRef, HaveFile, How};
 pub use declaration::{Accept, DeclKind, Declaration, Finish};
 pub use handshake::{Hello, Refusal, Welcome};
 pub use have::{Have, HaveChunk};
@@ -98,9 +100,9 @@ pub enum Frame {
     },
     /// Joiner, on a lane: verified and written to the target file (not yet durable).
     Ack(Vec<ChunkRef>),
-    /// Joiner: what a stale file holds. Reserved for deltas.
+    /// Joiner: what a stale file holds.
     Have(Have),
-    /// Joiner: no more is known of a stale file. Reserved for deltas.
+    /// Joiner: no more is known of a stale file; what was not described is to be sent whole.
     HaveEnd {
         /// The file.
         file: FileId,
@@ -109,6 +111,20 @@ pub enum Frame {
     },
     /// Either end: what limited the transfer as far as it can see.
     LimitedBy(Bottleneck),
+    /// Donor: what is the stale copy of these files good for?
+    Compare(Vec<Asked>),
+    /// Joiner: nothing; these files are to be sent whole.
+    Lacks(Vec<FileRef>),
+    /// Joiner: what stale files hold, by the hash of the whole.
+    HaveFiles(Vec<HaveFile>),
+    /// Joiner: these files may be here by another name; ask again with their first page.
+    Seek(Vec<FileRef>),
+    /// Donor: these chunks have the hashes the joiner named.
+    Same(Vec<ChunkRef>),
+    /// Donor: these files have the hashes the joiner named.
+    SameFiles(Vec<FileRef>),
+    /// Joiner, on a lane: these chunks cannot be made from their pages; send them whole.
+    Again(Vec<ChunkRef>),
 }
 
 impl Frame {
@@ -137,6 +153,13 @@ impl Frame {
             Self::Have(_) => ty::HAVE,
             Self::HaveEnd { .. } => ty::HAVE_END,
             Self::LimitedBy(_) => ty::LIMITED_BY,
+            Self::Compare(_) => ty::COMPARE,
+            Self::Lacks(_) => ty::LACKS,
+            Self::HaveFiles(_) => ty::HAVE_FILES,
+            Self::Seek(_) => ty::SEEK,
+            Self::Same(_) => ty::SAME,
+            Self::SameFiles(_) => ty::SAME_FILES,
+            Self::Again(_) => ty::AGAIN,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::hex;
 use crate::limits::{CHUNK_BYTES, CHUNK_BYTES_U64, PAGE_BYTES};
 use crate::types::{ChunkIndex, chunk_len};
 
-pub use page::{PageHash, chunk_from_pages, have_page, page_hashes};
+pub use page::{PageHash, PageKey, chunk_from_pages, page_hash, page_hashes, zero_page_hash};
 pub use tree::{FileTree, TreeError};
 
 /// Node of a chunk in its file's tree. Depends on where the chunk lies, and on whether it is the

@@ -23,13 +23,14 @@ use alloc::vec::Vec;
 use crate::auth::{Exporter, ProvenPeer};
 use crate::bottleneck::Bottleneck;
 use crate::error::{ProtocolError, WireError};
-use crate::frame::{Declaration, Finish, Frame, Refusal};
+use crate::frame::{Asked, Declaration, FileRef, Finish, Frame, Refusal};
+use crate::lane::JoinerSide;
 use crate::liveness::Liveness;
 use crate::manifest::Entry;
 use crate::root::RootHash;
 use crate::secret::Secret;
 use crate::tally::Tally;
-use crate::types::{FileId, LaneId, Millis, TransferId};
+use crate::types::{ChunkRef, FileId, LaneId, Millis};
 use crate::version::Features;
 
 /// What the owner of a [`JoinerSession`] learns.
@@ -59,6 +60,13 @@ pub enum JoinerEvent {
     },
     /// What limits the transfer, as the donor sees it.
     PeerLimitedBy(Bottleneck),
+    /// What is the stale copy of these files good for? [`JoinerSession::lacks`],
+    /// [`JoinerSession::have`] and so on are due for each, at any time.
+    Compare(Vec<Asked>),
+    /// These chunks of stale files are right as they are.
+    Same(Vec<ChunkRef>),
+    /// These stale files are.
+    SameFiles(Vec<FileRef>),
     /// Everything is said: [`JoinerSession::committed`] is due when all of it is in place.
     Finish(Finish),
     /// The donor has ended the conversation well.
@@ -120,8 +128,7 @@ pub struct JoinerSession {
     state: State,
     /// What the donor's proof is checked with; wiped once it is.
     handshake: Option<(Secret, Exporter)>,
-    transfer: TransferId,
-    software: String,
+    side: JoinerSide,
     features: Features,
     peer_software: String,
     tally: Tally,
@@ -131,20 +138,13 @@ pub struct JoinerSession {
 }
 
 impl JoinerSession {
-    /// Begins: a `Hello` is awaited. `transfer` is random.
+    /// Begins: a `Hello` is awaited.
     #[must_use]
-    pub fn new(
-        now: Millis,
-        token: &Secret,
-        exporter: Exporter,
-        transfer: TransferId,
-        software: String,
-    ) -> Self {
+    pub fn new(now: Millis, token: &Secret, exporter: Exporter, side: JoinerSide) -> Self {
         Self {
             state: State::AwaitHello,
             handshake: Some((token.clone(), exporter)),
-            transfer,
-            software,
+            side,
             features: Features::default(),
             peer_software: String::new(),
             tally: Tally::new(0),

@@ -55,7 +55,7 @@ pub struct Accepted {
     pub scope: Scope,
     /// The proof.
     pub peer: ProvenPeer,
-    /// What both ends offer.
+    /// What the donor offers.
     pub features: Features,
     /// The donor's name and version.
     pub software: String,
@@ -89,9 +89,20 @@ pub fn joiner_check_hello(
     Ok(Accepted {
         scope: hello.scope,
         peer,
-        features: Features::negotiate(Features::SUPPORTED, hello.features),
+        features: hello.features,
         software: hello.software.clone(),
     })
+}
+
+/// What a joiner says of itself.
+#[derive(Debug, Clone)]
+pub struct JoinerSide {
+    /// Name of the transfer, random.
+    pub transfer: TransferId,
+    /// What it offers: what it can do, without what it has no use for.
+    pub features: Features,
+    /// Its name and version.
+    pub software: String,
 }
 
 /// The joiner's answer to a `Hello` that passed.
@@ -100,15 +111,14 @@ pub fn joiner_welcome(
     token: &Secret,
     exporter: &Exporter,
     scope: &Scope,
-    transfer: TransferId,
-    software: &str,
+    joiner: &JoinerSide,
 ) -> Frame {
     Frame::Welcome(Welcome {
         major: MAJOR,
-        features: Features::SUPPORTED,
+        features: joiner.features,
         proof: proof(token, exporter, Role::Joiner, scope),
-        transfer,
-        software: String::from(software),
+        transfer: joiner.transfer,
+        software: joiner.software.clone(),
     })
 }
 
@@ -145,7 +155,14 @@ pub fn donor_check_welcome(
         | Frame::Ack(_)
         | Frame::Have(_)
         | Frame::HaveEnd { .. }
-        | Frame::LimitedBy(_) => return Err(unexpected),
+        | Frame::LimitedBy(_)
+        | Frame::Compare(_)
+        | Frame::Lacks(_)
+        | Frame::HaveFiles(_)
+        | Frame::Seek(_)
+        | Frame::Same(_)
+        | Frame::SameFiles(_)
+        | Frame::Again(_) => return Err(unexpected),
     };
     if welcome.major != MAJOR {
         return Err(ProtocolError::major(welcome.major));

@@ -37,6 +37,7 @@ pub mod error;
 pub mod frame;
 pub mod manifest;
 
+pub mod delta;
 pub mod donor;
 pub mod joiner;
 pub mod lane;
@@ -51,12 +52,12 @@ pub use chunk::{ChunkHeader, Encoding};
 pub use donor::{DonorEvent, DonorSession};
 pub use error::{ProtocolError, WireError};
 pub use frame::{
-    Accept, DeclKind, Declaration, Finish, Frame, FrameHeader, Have, HaveChunk, Hello, Refusal,
-    Welcome,
+    Accept, Asked, DeclKind, Declaration, FileRef, Finish, Frame, FrameHeader, Have, HaveChunk,
+    HaveFile, Hello, How, Refusal, Welcome,
 };
-pub use hash::{ChunkHash, FileHash, FileTree, PageHash, TreeError};
+pub use hash::{ChunkHash, FileHash, FileTree, PageHash, PageKey, TreeError};
 pub use joiner::{JoinerEvent, JoinerSession};
-pub use lane::DonorLane;
+pub use lane::{DonorLane, JoinerSide};
 pub use manifest::{Entry, EntryKind};
 pub use path::{PathError, RelPath};
 pub use root::{RootError, RootHash, RootHasher, RootLine};

@@ -88,6 +88,19 @@ pub const ACKS_PER_FRAME_MAX: usize = 256;
 /// Unit: chunks. Why: 544 bytes each, so that the frame stays below its limit.
 pub const HAVE_CHUNKS_PER_FRAME_MAX: usize = 1024;
 
+/// Most chunks one `Same` frame names.
+///
+/// Unit: chunks. Why: as [`FILES_PER_FRAME_MAX`]. Reached: a session splits.
+pub const SAME_CHUNKS_PER_FRAME_MAX: usize = 4096;
+
+/// Most chunks and files the joiner has described and the donor has not decided about.
+///
+/// Unit: chunks (a file described by its hash counts as one). Why: the donor keeps 544 bytes of
+/// each and the joiner 2 KiB, so this is what comparing costs in memory, 4 and 16 MiB; and it is
+/// how far the joiner may read ahead, 8 GiB.
+/// Reached: the joiner waits; a donor that is told of more ends the transfer.
+pub const UNDECIDED_MAX: usize = 8192;
+
 /// Most entries of one transfer, gone ones included.
 ///
 /// Unit: entries. Why: each end keeps some hundred bytes for each. Reached: the transfer fails.
@@ -187,7 +200,8 @@ const _: () = assert!(FILE_BYTES_MAX.div_ceil(CHUNK_BYTES_U64) <= u32::MAX as u6
 const _: () = assert!(FILES_MAX <= u32::MAX as u64);
 const _: () = assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX);
 const _: () = assert!(HAVE_CHUNKS_PER_FRAME_MAX * 544 + 64 <= FRAME_BODY_BYTES_MAX);
-const _: () = assert!(FILES_PER_FRAME_MAX * 6 + 4 <= FRAME_BODY_BYTES_MAX);
+const _: () = assert!(FILES_PER_FRAME_MAX * 38 + 4 <= FRAME_BODY_BYTES_MAX);
+const _: () = assert!(SAME_CHUNKS_PER_FRAME_MAX * 10 + 4 <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(LANES_MAX as u32 <= u64::BITS); // offered lanes are a u64 mask
 const _: () = assert!(HEARTBEAT_INTERVAL_MS * 4 <= PEER_SILENCE_MS);
 const _: () = assert!(

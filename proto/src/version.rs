@@ -15,15 +15,22 @@ impl Features {
     pub const ZSTD: Self = Self(1 << 0);
     /// Zero pages may be left out of a payload and named in the *zero* mask.
     pub const PAGE_MASKS: Self = Self(1 << 1);
-    /// Pages in neither mask are kept from the joiner's stale copy. Not offered yet.
+    /// Pages in neither mask are kept from the joiner's stale copy. A joiner without one does not
+    /// offer it.
     pub const DELTA: Self = Self(1 << 2);
-    /// What this build offers.
-    pub const SUPPORTED: Self = Self(Self::ZSTD.0 | Self::PAGE_MASKS.0);
+    /// What this build can do.
+    pub const SUPPORTED: Self = Self(Self::ZSTD.0 | Self::PAGE_MASKS.0 | Self::DELTA.0);
 
     /// The features both ends have.
     #[must_use]
     pub fn negotiate(ours: Self, theirs: Self) -> Self {
         Self(ours.0 & theirs.0)
+    }
+
+    /// All of these but `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
     }
 
     /// Whether all of `other` is in force.

@@ -22,7 +22,7 @@ use fastsst_proto::auth::proof;
 use fastsst_proto::chunk::{HEADER_BYTES, all_pages};
 use fastsst_proto::frame::{DeclKind, Declaration, Hello};
 use fastsst_proto::hash::chunk_hash;
-use fastsst_proto::lane::{donor_check_welcome, donor_hello, joiner_welcome};
+use fastsst_proto::lane::{JoinerSide, donor_check_welcome, donor_hello, joiner_welcome};
 use fastsst_proto::types::chunk_len;
 use fastsst_proto::{
     ChunkHeader, ChunkIndex, ChunkRef, Encoding, Entry, EntryKind, Exporter, Features, FileId,
@@ -342,8 +342,7 @@ impl Guest {
     /// The answer of an honest joiner that knows `token`.
     #[must_use]
     pub fn welcome(&self, token: &Secret) -> Frame {
-        let transfer = TransferId([1; 16]);
-        joiner_welcome(token, &self.talk.exporter, &Scope::Control, transfer, "stranger")
+        joiner_welcome(token, &self.talk.exporter, &Scope::Control, &side(TransferId([1; 16])))
     }
 
     /// The next frame of a kind; others are dropped.
@@ -364,7 +363,7 @@ impl Guest {
         let heard = lane.hear().await.expect("a Hello");
         let Frame::Hello(Hello { scope, .. }) = heard else { panic!("{heard:?}") };
         let Scope::Lane { transfer, .. } = scope else { panic!("{scope:?}") };
-        lane.say(&joiner_welcome(&self.token, &lane.exporter, &scope, transfer, "stranger")).await;
+        lane.say(&joiner_welcome(&self.token, &lane.exporter, &scope, &side(transfer))).await;
         lane.reader.peer_is_proven();
         lane
     }
@@ -376,6 +375,12 @@ impl Guest {
         self.talk.say(&welcome).await;
         self.talk.reader.peer_is_proven();
     }
+}
+
+/// A joiner without an earlier copy.
+fn side(transfer: TransferId) -> JoinerSide {
+    let features = Features::SUPPORTED.without(Features::DELTA);
+    JoinerSide { transfer, features, software: "stranger".to_owned() }
 }
 
 fn event_loop<T>(work: impl Future<Output = T>) -> T {

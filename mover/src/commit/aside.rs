@@ -1,48 +1,77 @@
-//! Making room: the old content leaves the root.
+//! Making room: the old content leaves the root and becomes the stale copy.
 
 use fastsst_proto::path::RelPath;
 
+use super::merge::{OnFile, merge};
 use super::order::{Leaving, departure};
 use super::{Hook, Step, move_entry, record, set_mode};
 use crate::error::{Error, Result};
-use crate::staging::{Lock, NEW, OLD, clear, rel};
+use crate::staging::{Lock, NEW, OLD, TRASH, clear, rel};
 use crate::tree::Dir;
 use crate::walk::STAGING_NAME;
 
-/// The first touch: moves `names` out of the root, removes them, and makes the empty new tree.
+/// The directories of a transfer that begins.
+#[derive(Debug)]
+pub(crate) struct Aside {
+    /// The stale copy.
+    pub(crate) old: Dir,
+    /// The new tree, empty.
+    pub(crate) new: Dir,
+}
+
+/// The first touch: moves `names` out of the root into the stale copy, and makes the empty new tree.
+///
+/// What an interrupted transfer has built is part of the stale copy, too, and goes there first. It
+/// is worth more than what has the same name in the root: that is the empty set of files which a
+/// server made meanwhile.
 ///
 /// InnoDB's system files go first, `ibdata1` before all, and their absence is durable before
 /// anything else moves: a server that starts on what is left makes an empty set of them or
 /// refuses. It can never take a mutilated tree for its own, since its position is in them.
-pub(crate) fn set_aside(lock: &Lock, names: Vec<RelPath>, hook: Hook<'_>) -> Result<Dir> {
+pub(crate) fn set_aside(
+    lock: &Lock,
+    names: Vec<RelPath>,
+    on_file: OnFile<'_>,
+    hook: Hook<'_>,
+) -> Result<Aside> {
     let staging = lock.staging();
     lock.touch();
     // Files get their final permissions in there, so nobody else may look in, whoever made it.
     set_mode(lock.root(), &rel(STAGING_NAME)?, 0o700)?;
-    // Whatever an earlier transfer left: without a valid record it is worth nothing.
-    for name in [record::FILE, NEW, OLD] {
+    // Without being valid a record is worth nothing.
+    for name in [record::FILE, TRASH] {
         clear(staging, &rel(name)?)?;
     }
-    let old_name = rel(OLD)?;
-    staging.mkdir(&old_name)?;
+    let (old_name, new_name, trash_name) = (rel(OLD)?, rel(NEW)?, rel(TRASH)?);
+    let is_first = staging.stat(&old_name)?.is_none();
+    if is_first {
+        staging.mkdir(&old_name)?;
+    }
     let old = staging.open_dir(&old_name)?;
-    let mut out = Moves { from: lock.root(), to: &old, done: Vec::new() };
-    if let Err(stopped) = out.all(departure(lock.root(), names)?, hook) {
-        if let Stopped::Failed(error) = stopped {
+    if let Some(built) = staging.open_dir_if_there(&new_name)? {
+        merge(&built, &old, on_file, hook)?;
+        staging.rmdir(&new_name)?;
+    }
+    let mut out = Moves { from: lock.root(), old: &old, trash: None, staging, done: Vec::new() };
+    match out.all(departure(lock.root(), names)?, hook) {
+        Ok(()) => {}
+        Err(Stopped::Failed(error)) => {
             out.undo();
-            clear(staging, &old_name)?;
-            lock.untouch();
+            // Only what this transfer has made is gone again; the next one finds the rest.
+            if is_first && old.names()?.is_empty() {
+                clear(staging, &old_name)?;
+                lock.untouch();
+            }
             return Err(error);
         }
-        return Err(stopped.into_error());
+        Err(stopped @ Stopped::Crashed(_)) => return Err(stopped.into_error()),
     }
-    hook(Step::DropOld)?;
-    clear(staging, &old_name)?;
-    let new_name = rel(NEW)?;
+    hook(Step::DropTrash)?;
+    clear(staging, &trash_name)?;
     staging.mkdir(&new_name)?;
-    staging.sync()?;
-    lock.root().sync()?;
-    staging.open_dir(&new_name)
+    old.sync()?;
+    let new = staging.open_dir(&new_name)?;
+    Ok(Aside { old, new })
 }
 
 /// Why moving out stopped.
@@ -64,9 +93,19 @@ impl Stopped {
 /// Moves out of the root that can still be undone.
 struct Moves<'a> {
     from: &'a Dir,
-    to: &'a Dir,
-    /// With the permissions that had to be changed for it.
-    done: Vec<(RelPath, Option<u16>)>,
+    old: &'a Dir,
+    staging: &'a Dir,
+    /// For what the stale copy has already; made when it is needed.
+    trash: Option<Dir>,
+    done: Vec<Moved>,
+}
+
+struct Moved {
+    path: RelPath,
+    /// Its name in the trash, unless it went to the stale copy.
+    in_trash: Option<RelPath>,
+    /// The permissions that had to be changed for it.
+    mode: Option<u16>,
 }
 
 impl Moves<'_> {
@@ -79,21 +118,43 @@ impl Moves<'_> {
                 is_synced = true;
             }
             hook(Step::MoveOut).map_err(Stopped::Crashed)?;
-            let mode = move_entry(self.from, &path, self.to, &path).map_err(Stopped::Failed)?;
+            let moved = self.one(path).map_err(Stopped::Failed)?;
             is_synced &= !is_system;
-            self.done.push((path, mode));
+            self.done.push(moved);
         }
         hook(Step::SyncMoveOut).map_err(Stopped::Crashed)?;
         self.from.sync().map_err(Stopped::Failed)
     }
 
+    fn one(&mut self, path: RelPath) -> Result<Moved> {
+        if self.old.stat(&path)?.is_none() {
+            let mode = move_entry(self.from, &path, self.old, &path)?;
+            return Ok(Moved { path, in_trash: None, mode });
+        }
+        let number = rel(self.done.len().to_string().as_bytes())?;
+        let trash = match &mut self.trash {
+            Some(trash) => trash,
+            slot @ None => {
+                let name = rel(TRASH)?;
+                self.staging.mkdir(&name)?;
+                slot.insert(self.staging.open_dir(&name)?)
+            }
+        };
+        let mode = move_entry(self.from, &path, trash, &number)?;
+        Ok(Moved { path, in_trash: Some(number), mode })
+    }
+
     /// Puts everything back, the system files last.
     fn undo(&mut self) {
-        while let Some((path, mode)) = self.done.pop() {
-            let back = move_entry(self.to, &path, self.from, &path)
-                .and_then(|_| mode.map_or(Ok(()), |mode| set_mode(self.from, &path, mode)));
+        while let Some(Moved { path, in_trash, mode }) = self.done.pop() {
+            let back = match (&in_trash, &self.trash) {
+                (Some(number), Some(trash)) => move_entry(trash, number, self.from, &path),
+                _ => move_entry(self.old, &path, self.from, &path),
+            };
+            let back =
+                back.and_then(|_| mode.map_or(Ok(()), |mode| set_mode(self.from, &path, mode)));
             if let Err(error) = back {
-                tracing::error!("{} stays in {}: {error}", path, self.to.place());
+                tracing::error!("{path} stays in {}: {error}", self.staging.place());
             }
         }
     }

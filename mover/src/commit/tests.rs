@@ -224,6 +224,40 @@ fn a_server_that_starts_after_the_crash_changes_nothing_about_that() {
     crash_everywhere(server_starts);
 }
 
+/// A second transfer after a first one that was stopped before its record: crashes before every
+/// step, so also while what the first one has built becomes part of the stale copy.
+#[test]
+fn a_crash_before_any_step_of_a_second_attempt_loses_nothing_either() {
+    let (expected, mut merged) = (new_tree(), 0);
+    for at in 0.. {
+        let root = old_root();
+        let staging = prepared(root.path());
+        build(&staging);
+        let stagings = [staging];
+        let durable = sync_all(&stagings).unwrap();
+        fails(commit_with(&stagings, durable, &mut crash_at(Step::WriteRecord)), Code::Cancelled);
+        drop(stagings);
+        server_starts(root.path());
+        let mut crash = Crash::at(at);
+        let is_done = transfer(root.path(), &mut crash);
+        merged = merged.max(crash.seen.iter().filter(|step| **step == Step::Merge).count());
+        if !is_done {
+            check_always(root.path(), &crash);
+            server_starts(root.path());
+            if !crash.seen.contains(&Step::SyncRecord) {
+                assert!(transfer(root.path(), &mut Crash::at(usize::MAX)), "{:?}", crash.seen);
+            }
+            drop(begin(root.path()));
+        }
+        assert_eq!(tree(root.path()), expected, "after {:?}", crash.seen);
+        unseal(root.path());
+        if is_done {
+            assert_eq!(merged, 6, "every file and link that the first one had built");
+            return;
+        }
+    }
+}
+
 #[test]
 fn the_steps_come_in_the_documented_order() {
     let root = old_root();
@@ -235,7 +269,7 @@ fn the_steps_come_in_the_documented_order() {
         Step::SyncMoveOut,
         Step::MoveOut,
         Step::SyncMoveOut,
-        Step::DropOld,
+        Step::DropTrash,
         Step::Directories,
         Step::WriteRecord,
         Step::SyncRecord,

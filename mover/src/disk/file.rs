@@ -31,6 +31,18 @@ pub enum FileMode {
     Buffered,
 }
 
+/// Zeros written in one go. Unit: bytes.
+const ZEROS_BYTES: usize = 16 << 10;
+
+/// What becomes of the room of a range that is cleared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// It stays reserved.
+    Kept,
+    /// It is given back: the range becomes a hole.
+    Freed,
+}
+
 /// An open regular file.
 #[derive(Debug)]
 pub struct OpenFile {
@@ -149,6 +161,38 @@ impl OpenFile {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Makes a range read as zeros, whatever was there.
+    pub(crate) fn clear(&self, offset: u64, len: u64, room: Room) -> io::Result<()> {
+        let best = match room {
+            Room::Kept => FallocateFlags::ZERO_RANGE,
+            Room::Freed => FallocateFlags::PUNCH_HOLE,
+        };
+        for flags in [best, FallocateFlags::PUNCH_HOLE] {
+            let clear = || {
+                rustix::fs::fallocate(&self.file, flags | FallocateFlags::KEEP_SIZE, offset, len)
+            };
+            match rustix::io::retry_on_intr(clear) {
+                Ok(()) => return Ok(()),
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.write_zeros(offset, len)
+    }
+
+    /// For file systems that can do nothing better; ranges are whole blocks but at the end.
+    fn write_zeros(&self, offset: u64, len: u64) -> io::Result<()> {
+        let zeros = [0; ZEROS_BYTES];
+        self.make_buffered()?;
+        let mut done = 0;
+        while done < len {
+            let piece = usize::try_from(len - done).unwrap_or(ZEROS_BYTES).min(ZEROS_BYTES);
+            self.file.write_all_at(&zeros[..piece], offset + done)?;
+            done += piece as u64;
+        }
+        Ok(())
     }
 
     /// Cuts or extends the file to `size` bytes.

@@ -17,6 +17,8 @@ pub struct FrameReader<R> {
     header: [u8; FRAME_HEADER_BYTES],
     body: Vec<u8>,
     progress: Progress,
+    /// Bytes of the frames read by [`Self::read_frame`].
+    heard: u64,
 }
 
 /// What the peer may make us read.
@@ -45,6 +47,7 @@ impl<R: LaneReader> FrameReader<R> {
             header: [0; FRAME_HEADER_BYTES],
             body: Vec::new(),
             progress: Progress::Header { filled: 0 },
+            heard: 0,
         }
     }
 
@@ -57,6 +60,11 @@ impl<R: LaneReader> FrameReader<R> {
     /// The address of the peer, for messages.
     pub fn peer(&self) -> SocketAddr {
         self.reader.peer()
+    }
+
+    /// How many bytes the messages had that were read so far, skipped ones included.
+    pub fn heard_bytes(&self) -> u64 {
+        self.heard
     }
 
     /// The next frame this release knows, or `None` when the peer finished cleanly.
@@ -131,6 +139,7 @@ impl<R: LaneReader> FrameReader<R> {
     }
 
     fn expect_body(&mut self, header: FrameHeader) {
+        self.heard += (FRAME_HEADER_BYTES + header.body_len()) as u64;
         self.body.clear();
         self.body.resize(header.body_len(), 0);
         self.progress = Progress::Body { header, filled: 0 };
@@ -175,12 +184,14 @@ pub struct FrameWriter<W> {
     /// What a cancelled [`Self::flush`] has not written yet.
     pending: [Bytes; 1],
     queued: Vec<u8>,
+    /// Bytes of the frames given to [`Self::queue`].
+    said: u64,
 }
 
 impl<W: LaneWriter> FrameWriter<W> {
     /// Nothing is written yet.
     pub fn new(writer: W) -> Self {
-        Self { writer, pending: [Bytes::new()], queued: Vec::new() }
+        Self { writer, pending: [Bytes::new()], queued: Vec::new(), said: 0 }
     }
 
     /// The address of the peer, for messages.
@@ -190,7 +201,14 @@ impl<W: LaneWriter> FrameWriter<W> {
 
     /// Adds a frame to what [`Self::flush`] writes.
     pub fn queue(&mut self, frame: &Frame) {
+        let before = self.queued.len();
         frame::encode(frame, &mut self.queued);
+        self.said += (self.queued.len() - before) as u64;
+    }
+
+    /// How many bytes the messages have that were queued so far.
+    pub fn said_bytes(&self) -> u64 {
+        self.said
     }
 
     /// Writes what was queued; may be cancelled, the rest stays queued.

@@ -5,16 +5,20 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use fastsst_proto::limits::CHUNK_BYTES_U64;
 use fastsst_proto::manifest::{Entry, EntryKind};
 use fastsst_proto::types::chunk_count;
 use fastsst_proto::{
-    ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileTree, Generation, RootHash, TreeError,
+    ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileRef, FileTree, Generation, RootHash,
+    RootIndex, TreeError,
 };
 use tokio::sync::watch;
 
 use super::lane::Acks;
+use super::space::RESERVE;
 use crate::error::{Code, Error, Result};
 use crate::staging::{StagedFile, Staging};
+use crate::summary::mib;
 use crate::tree_hash::{TreeLine, root_hash};
 
 /// How long a chunk may arrive before the entry it belongs to.
@@ -155,6 +159,40 @@ impl Catalog {
         })
     }
 
+    /// This declaration of a file, if it is the latest.
+    pub(super) fn exactly(&self, (id, generation): FileRef) -> Option<Arc<Item>> {
+        self.known(id, generation).filter(|item| item.entry.generation == generation)
+    }
+
+    /// Where a root is built.
+    pub(super) fn staging(&self, root: RootIndex) -> Option<&Staging> {
+        self.stagings.get(usize::from(root.0)).map(|staging| &**staging)
+    }
+
+    /// Removes what is left of the old copies if what is still to come needs the room.
+    ///
+    /// # Errors
+    /// E09.
+    pub(super) fn make_room(&self) -> Result<()> {
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        let needed = items.values().map(|item| item.needed_bytes()).sum::<u64>();
+        drop(items);
+        for staging in &self.stagings {
+            if staging.free_bytes()? < needed.saturating_add(RESERVE) {
+                let freed = staging.drop_stale()?;
+                if freed > 0 {
+                    tracing::info!(
+                        "what nobody wants of the old copy in {} goes now, its room is needed: \
+                         {:.0} MiB",
+                        staging.place(),
+                        mib(freed)
+                    );
+                }
+            }
+        }
+        Ok(())
+    }
+
     fn known(&self, id: FileId, generation: Generation) -> Option<Arc<Item>> {
         let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
         items.get(&id).filter(|item| item.entry.generation >= generation).cloned()
@@ -252,7 +290,62 @@ impl Item {
         (state.unwritten == 0, waiting)
     }
 
-    fn hash(&self) -> Option<FileHash> {
+    /// A chunk stays as it was in the stale copy; whether the file is complete.
+    ///
+    /// # Errors
+    /// E16: it has been written, or does not exist.
+    pub(super) fn kept(&self, chunk: ChunkIndex, hash: ChunkHash) -> Result<bool> {
+        let mut state = self.lock();
+        let inserted = state.tree.as_mut().map(|tree| (tree.insert(chunk, hash), tree.missing()));
+        let Some((Ok(()), missing)) = inserted else {
+            let what = format!("chunk {} of {} was decided twice", chunk.0, self.entry.path);
+            return Err(Error::new(Code::Protocol, what));
+        };
+        if missing == 0 {
+            state.hash = state.tree.take().and_then(FileTree::finish);
+        }
+        state.unwritten = state.unwritten.saturating_sub(1);
+        Ok(state.unwritten == 0)
+    }
+
+    /// All of the file stays as it was in the stale copy.
+    ///
+    /// # Errors
+    /// E16: some of it has been written.
+    pub(super) fn kept_whole(&self, hash: FileHash) -> Result<()> {
+        let mut state = self.lock();
+        if state.unwritten != chunk_count(self.entry.size) || state.tree.take().is_none() {
+            let what = format!("{} was sent in part and then said to be the same", self.entry.path);
+            return Err(Error::new(Code::Protocol, what));
+        }
+        (state.hash, state.unwritten) = (Some(hash), 0);
+        Ok(())
+    }
+
+    /// A chunk has arrived of which nothing is known (any more); what it is, if it came before.
+    pub(super) fn seen(&self, chunk: ChunkIndex, acks: &Acks) -> Option<Novelty> {
+        let mut state = self.lock();
+        if let Some(waiting) = state.in_flight.get_mut(&chunk) {
+            waiting.push(acks.clone());
+            return Some(Novelty::InFlight);
+        }
+        match &state.tree {
+            Some(tree) if !tree.has(chunk) => None,
+            Some(_) | None => Some(Novelty::Written),
+        }
+    }
+
+    /// Room that the rest of the file may still take. Unit: bytes.
+    fn needed_bytes(&self) -> u64 {
+        let has_basis = self.staged.as_ref().is_some_and(|staged| staged.basis().is_some());
+        if has_basis || self.entry.sparse {
+            return 0;
+        }
+        self.lock().unwritten.saturating_mul(CHUNK_BYTES_U64).min(self.entry.size)
+    }
+
+    /// The hash of the file once it is complete.
+    pub(super) fn hash(&self) -> Option<FileHash> {
         self.lock().hash
     }
 

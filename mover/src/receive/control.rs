@@ -11,7 +11,10 @@ use fastsst_proto::frame::{Accept, Declaration, Finish, Refusal};
 use fastsst_proto::joiner::{JoinerEvent, JoinerSession};
 use fastsst_proto::limits::LANES_MAX;
 use fastsst_proto::manifest::Entry;
-use fastsst_proto::{Bottleneck, FileId, Generation, LaneId, RootHash, Scope};
+use fastsst_proto::{
+    Asked, Bottleneck, ChunkRef, FileId, FileRef, Have, HaveFile, LaneId, ProtocolError, RootHash,
+    Scope,
+};
 use flume::{Receiver, Sender, TrySendError};
 
 use super::greet::{HANDSHAKE, Secrets, Visitor, greet};
@@ -43,11 +46,23 @@ pub(super) enum Order {
     /// The declaration is not wanted.
     Refuse(Refusal),
     /// These files survive power loss.
-    Durable(Vec<(FileId, Generation)>),
+    Durable(Vec<FileRef>),
+    /// What the stale copy holds.
+    Answer(Answer),
     /// Everything up to the donor's `Finish` has been declared.
     AllDeclared(Finish),
     /// The new tree is in its place.
     Committed(RootHash, Bottleneck),
+}
+
+/// What the stale copy holds of files the donor has asked about.
+#[derive(Debug)]
+pub(super) enum Answer {
+    Lacks(Vec<FileRef>),
+    Seek(Vec<FileRef>),
+    HaveFiles(Vec<HaveFile>),
+    Have(Have),
+    HaveEnd(FileRef),
 }
 
 /// What changes the catalog, in the donor's order; done by a thread of its own, because creating
@@ -56,6 +71,10 @@ pub(super) enum Order {
 pub(super) enum Change {
     Entries(Vec<Entry>),
     Gone(Vec<FileId>),
+    ManifestEnd,
+    Compare(Vec<Asked>),
+    Same(Vec<ChunkRef>),
+    SameFiles(Vec<FileRef>),
     Finish(Finish),
 }
 
@@ -110,7 +129,7 @@ impl Control {
     pub(super) fn start(
         listener: Listener,
         secrets: &Secrets,
-        (options, software): (&Options, &str),
+        options: &Options,
         progress: &Arc<Progress>,
         cancel: &Cancel,
     ) -> Result<Self> {
@@ -120,7 +139,6 @@ impl Control {
         let loop_ = Loop {
             secrets: secrets.clone(),
             options: options.clone(),
-            software: software.to_owned(),
             orders: orders_rx,
             news: news_tx,
             progress: Arc::clone(progress),
@@ -165,7 +183,6 @@ impl Control {
 struct Loop {
     secrets: Secrets,
     options: Options,
-    software: String,
     orders: Receiver<Order>,
     news: Sender<News>,
     progress: Arc<Progress>,
@@ -262,11 +279,10 @@ impl Loop {
 
     fn begin(&self, visitor: Visitor, clock: Clock) -> Result<Talk<JoinerSession>> {
         let Visitor { mut reader, writer, link, exporter, hello, accepted } = visitor;
-        let Secrets { token, transfer } = &self.secrets;
+        let Secrets { token, side } = &self.secrets;
         tracing::info!("donor {} ({}) has proven itself", link.peer(), accepted.software);
         reader.peer_is_proven();
-        let mut session =
-            JoinerSession::new(clock.now(), token, exporter, *transfer, self.software.clone());
+        let mut session = JoinerSession::new(clock.now(), token, exporter, side.clone());
         session
             .handle_frame(clock.now(), hello)
             .map_err(|error| protocol_error(link.peer(), error))?;
@@ -351,7 +367,13 @@ impl Loop {
                 receiving?.backlog.push_back(Change::Entries(entries));
             }
             JoinerEvent::Gone(files) => receiving?.backlog.push_back(Change::Gone(files)),
-            JoinerEvent::ManifestEnd { entries, bytes } => self.progress.set_totals(entries, bytes),
+            JoinerEvent::ManifestEnd { entries, bytes } => {
+                self.progress.set_totals(entries, bytes);
+                receiving?.backlog.push_back(Change::ManifestEnd);
+            }
+            JoinerEvent::Compare(asked) => receiving?.backlog.push_back(Change::Compare(asked)),
+            JoinerEvent::Same(chunks) => receiving?.backlog.push_back(Change::Same(chunks)),
+            JoinerEvent::SameFiles(files) => receiving?.backlog.push_back(Change::SameFiles(files)),
             JoinerEvent::Finish(finish) => receiving?.backlog.push_back(Change::Finish(finish)),
             JoinerEvent::Bye => {
                 self.tell(News::Bye)?;
@@ -383,6 +405,7 @@ impl Loop {
                 Ok(())
             }
             Order::Durable(files) => session.durable(files),
+            Order::Answer(answer) => say(session, answer),
             Order::AllDeclared(finish) => {
                 self.tell(News::Finish(finish, self.donor_limited_by.get()))?;
                 Ok(())
@@ -465,6 +488,16 @@ impl Loop {
 
     fn tell(&self, news: News) -> Result<()> {
         self.news.try_send(news).map_err(|_closed| Error::bug("nobody listens to the conversation"))
+    }
+}
+
+fn say(session: &mut JoinerSession, answer: Answer) -> Result<(), ProtocolError> {
+    match answer {
+        Answer::Lacks(files) => session.lacks(&files),
+        Answer::Seek(files) => session.seek(&files),
+        Answer::HaveFiles(files) => session.have_files(&files),
+        Answer::Have(have) => session.have(have),
+        Answer::HaveEnd(file) => session.have_end(file),
     }
 }
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use fastsst_proto::frame::{Frame, Refusal};
-use fastsst_proto::lane::{Accepted, joiner_check_hello, joiner_welcome};
+use fastsst_proto::lane::{Accepted, JoinerSide, joiner_check_hello, joiner_welcome};
 use fastsst_proto::limits::HANDSHAKE_MS;
 use fastsst_proto::secret::Secret;
-use fastsst_proto::{Exporter, ProtocolError, TransferId};
+use fastsst_proto::{Exporter, ProtocolError};
 
 use crate::error::{Code, Error, Result};
 use crate::net::{Connection, FrameReader, FrameWriter, Link, Reader, Writer};
@@ -25,7 +25,8 @@ const REFUSING: Duration = Duration::from_millis(500);
 #[derive(Debug, Clone)]
 pub(super) struct Secrets {
     pub(super) token: Secret,
-    pub(super) transfer: TransferId,
+    /// What it says of itself to who knows the token.
+    pub(super) side: JoinerSide,
 }
 
 /// Somebody who has proven that he knows the token.
@@ -60,7 +61,7 @@ pub(super) async fn greet(connection: Connection, secrets: &Secrets) -> Result<O
             return Err(error);
         }
     };
-    match joiner_check_hello(&hello, &secrets.token, &exporter, Some(&secrets.transfer)) {
+    match joiner_check_hello(&hello, &secrets.token, &exporter, Some(&secrets.side.transfer)) {
         Ok(accepted) => Ok(Some(Visitor { reader, writer, link, exporter, hello, accepted })),
         Err(error) => {
             if error == ProtocolError::WrongProof {
@@ -79,10 +80,9 @@ impl Visitor {
     ///
     /// # Errors
     /// The peer is gone.
-    pub(super) async fn welcome(&mut self, secrets: &Secrets, software: &str) -> Result<()> {
-        let Secrets { token, transfer } = secrets;
-        let scope = &self.accepted.scope;
-        let answer = joiner_welcome(token, &self.exporter, scope, *transfer, software);
+    pub(super) async fn welcome(&mut self, secrets: &Secrets) -> Result<()> {
+        let Secrets { token, side } = secrets;
+        let answer = joiner_welcome(token, &self.exporter, &self.accepted.scope, side);
         self.writer.write_frame(&answer).await
     }
 

@@ -12,6 +12,7 @@ use fastsst_proto::{ChunkRef, Scope};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
+use super::compare::Comparison;
 use super::greet::{HANDSHAKE, Secrets, Visitor, greet};
 use super::small::{Group, is_small};
 use crate::cancel::Cancel;
@@ -21,8 +22,17 @@ use crate::net::{Carrier, FrameReader, FrameWriter, LaneSocket, Reader, Writer};
 use crate::pool::{Pool, PoolBuf};
 use crate::progress::{Phase, Progress};
 
-/// Where chunks are acknowledged, some at a time: the lane that brought them.
-pub(super) type Acks = Sender<Vec<ChunkRef>>;
+/// Where the lane that brought chunks is told what became of them.
+pub(super) type Acks = Sender<Outcome>;
+
+/// What became of chunks.
+#[derive(Debug)]
+pub(super) enum Outcome {
+    /// They are written.
+    Stored(Vec<ChunkRef>),
+    /// It cannot be made from the pages that came; the whole of it is needed.
+    Again(ChunkRef),
+}
 
 /// A chunk as it came from a lane.
 #[derive(Debug)]
@@ -38,8 +48,9 @@ pub(super) struct Arrived {
 #[derive(Debug)]
 pub(super) struct Lanes {
     pub(super) secrets: Secrets,
-    pub(super) software: String,
     pub(super) catalog: Arc<Catalog>,
+    /// Present when there is a stale copy.
+    pub(super) comparison: Option<Arc<Comparison>>,
     pub(super) pool: Pool,
     pub(super) arrived: Sender<Arrived>,
     /// Chunks that are small files of their own.
@@ -74,7 +85,7 @@ impl Lanes {
         if visitor.link.can_move() {
             visitor.link.move_here()?;
         }
-        visitor.welcome(&self.secrets, &self.software).await?;
+        visitor.welcome(&self.secrets).await?;
         let Visitor { mut reader, mut writer, link, .. } = visitor;
         reader.peer_is_proven();
         // As many as the donor may leave unacknowledged, so that a worker never waits for a lane.
@@ -207,7 +218,8 @@ impl Lanes {
         if item.entry.generation == header.at.generation {
             header.validate_against(item.entry.size).map_err(malformed)?;
         }
-        if item.staged.is_none() || !header.is_complete() {
+        let may_be_partial = self.comparison.is_some() && !is_small(&header, &item);
+        if item.staged.is_none() || !(header.is_complete() || may_be_partial) {
             let what =
                 format!("{} sent a chunk that {} cannot have", reader.peer(), item.entry.path);
             return Err(self.fatal(Error::new(Code::Protocol, what)));
@@ -216,7 +228,7 @@ impl Lanes {
     }
 
     fn drop_chunk(&self, acks: &Acks, at: ChunkRef) -> Result<()> {
-        acks.try_send(vec![at]).map_err(|_closed| {
+        acks.try_send(Outcome::Stored(vec![at])).map_err(|_closed| {
             self.fatal(Error::new(Code::Protocol, "the donor left too much unacknowledged"))
         })
     }
@@ -234,13 +246,13 @@ impl Lanes {
 /// of a donor cannot tell a joiner whose disk is slow from one that has vanished.
 async fn write_acks(
     writer: &mut FrameWriter<Writer>,
-    acks: &Receiver<Vec<ChunkRef>>,
+    acks: &Receiver<Outcome>,
     carrier: Carrier,
 ) -> Result<()> {
     const HEARTBEAT: Duration = Duration::from_millis(HEARTBEAT_INTERVAL_MS);
     loop {
-        let mut stored = match tokio::time::timeout(HEARTBEAT, acks.recv_async()).await {
-            Ok(Ok(stored)) => stored,
+        let first = match tokio::time::timeout(HEARTBEAT, acks.recv_async()).await {
+            Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => return writer.finish().await,
             Err(_) if carrier == Carrier::Tcp => {
                 let phase = Phase::Copy as u8;
@@ -249,9 +261,18 @@ async fn write_acks(
             }
             Err(_) => continue,
         };
-        stored.extend(acks.try_iter().flatten());
+        let (mut stored, mut again) = (Vec::new(), Vec::new());
+        for outcome in std::iter::once(first).chain(acks.try_iter()) {
+            match outcome {
+                Outcome::Stored(chunks) => stored.extend(chunks),
+                Outcome::Again(chunk) => again.push(chunk),
+            }
+        }
         for frame in stored.chunks(ACKS_PER_FRAME_MAX) {
             writer.queue(&Frame::Ack(frame.to_vec()));
+        }
+        for frame in again.chunks(ACKS_PER_FRAME_MAX) {
+            writer.queue(&Frame::Again(frame.to_vec()));
         }
         writer.flush().await?;
     }

@@ -3,11 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
-use fastsst_proto::Bottleneck;
+use fastsst_proto::{Bottleneck, PageKey};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
+use super::compare::{self, Comparison};
 use super::control::{Change, Feed};
 use super::lane::{Arrived, Lanes};
 use super::small::{self, Group, SmallWorker};
@@ -42,6 +44,8 @@ pub(super) struct Pipeline {
     zero_bytes: Arc<AtomicU64>,
     carried: Arc<Carried>,
     samples: Arc<Samples>,
+    /// Present when there is a stale copy.
+    comparison: Option<Arc<Comparison>>,
 }
 
 impl Pipeline {
@@ -49,6 +53,7 @@ impl Pipeline {
     pub(super) fn start(joiner: &Joiner<'_>) -> Result<(Self, Feed)> {
         let cancel = joiner.cancel;
         let catalog = Arc::new(Catalog::new(joiner.names.clone(), joiner.stagings.clone()));
+        let comparison = start_comparing(joiner, &catalog)?;
         let buffers =
             usize::try_from(joiner.options.buffer_bytes >> 20).unwrap_or(usize::MAX).max(8);
         let (network, plain) = (Pool::new(buffers * 3 / 4), Pool::new((buffers / 4).max(4)));
@@ -73,6 +78,7 @@ impl Pipeline {
                 engine: Arc::clone(&engine),
                 stored: stored_tx.clone(),
                 verifier: Verifier::new(&zero_bytes)?,
+                comparison: comparison.clone(),
                 pool: plain.clone(),
                 cancel: cancel.clone(),
             };
@@ -94,13 +100,14 @@ impl Pipeline {
             cancel: cancel.clone(),
         };
         start_closers(&closing, &complete_rx)?;
-        start_small(&closing, &zero_bytes, &groups_rx)?;
-        let samples = watch(watched, Arc::clone(joiner.progress), cancel)?;
+        start_small((&closing, comparison.as_ref()), &zero_bytes, &groups_rx)?;
+        let storing = comparison.clone().map(|comparison| (comparison, Arc::clone(&zero_bytes)));
+        let samples = watch(watched, (joiner.progress, storing), cancel)?;
         let carried = Arc::<Carried>::default();
         let lanes = Arc::new(Lanes {
             secrets: joiner.secrets.clone(),
-            software: joiner.software.clone(),
             catalog: Arc::clone(&catalog),
+            comparison: comparison.clone(),
             pool: network.clone(),
             arrived: arrived_tx,
             groups,
@@ -108,10 +115,10 @@ impl Pipeline {
             carried: Arc::clone(&carried),
             cancel: cancel.clone(),
         });
-        let changes = start_declare(&closing, complete_tx)?;
+        let changes = start_declare(&closing, comparison.clone(), complete_tx)?;
         let feed = Feed { lanes, samples: Arc::clone(&samples), changes, backlog: VecDeque::new() };
         let pools = [network, plain];
-        Ok((Self { catalog, pools, io, zero_bytes, carried, samples }, feed))
+        Ok((Self { catalog, pools, io, zero_bytes, carried, samples, comparison }, feed))
     }
 
     /// Waits until every declared file is written and closed.
@@ -152,17 +159,45 @@ impl Drop for Pipeline {
         for pool in &self.pools {
             pool.close();
         }
+        if let Some(comparison) = &self.comparison {
+            comparison.close();
+        }
         self.samples.stop();
     }
 }
 
-fn start_declare(closing: &Closing, complete: Sender<Arc<Item>>) -> Result<Sender<Change>> {
+/// Starts the threads that read the stale copy, if there is one and the donor can make use of it.
+fn start_comparing(joiner: &Joiner<'_>, catalog: &Arc<Catalog>) -> Result<Option<Arc<Comparison>>> {
+    if !joiner.compares {
+        return Ok(None);
+    }
+    let key = PageKey::new(&joiner.secrets.side.transfer);
+    let (orders, cancel) = (&joiner.control.orders, joiner.cancel);
+    let both = (joiner.progress, cancel);
+    let comparison = Arc::new(Comparison::new(catalog, orders, key, both));
+    let bufs = Pool::new(compare::THREADS);
+    for number in 0..compare::THREADS {
+        let (comparing, buf) = (Arc::clone(&comparison), bufs.acquire());
+        let buf = buf.ok_or_else(|| Error::bug("too few buffers to compare"))?;
+        let name = format!("fastsst-cmp-{number}");
+        spawn(&name, cancel, move || comparing.work(buf))?;
+    }
+    Ok(Some(comparison))
+}
+
+fn start_declare(
+    closing: &Closing,
+    comparison: Option<Arc<Comparison>>,
+    complete: Sender<Arc<Item>>,
+) -> Result<Sender<Change>> {
     let (changes_tx, changes) = flume::bounded(BETWEEN_STAGES);
     let declare = DeclareWorker {
         changes,
         catalog: Arc::clone(&closing.catalog),
+        comparison,
         complete,
         orders: closing.orders.clone(),
+        progress: Arc::clone(&closing.progress),
         cancel: closing.cancel.clone(),
     };
     spawn("fastsst-declare", &closing.cancel, || declare.run())?;
@@ -179,7 +214,7 @@ fn start_closers(closing: &Closing, complete: &Receiver<Arc<Item>>) -> Result<()
 
 /// Starts the threads that store small files.
 fn start_small(
-    closing: &Closing,
+    (closing, comparison): (&Closing, Option<&Arc<Comparison>>),
     zero_bytes: &Arc<AtomicU64>,
     groups: &Receiver<Group>,
 ) -> Result<()> {
@@ -188,6 +223,7 @@ fn start_small(
         let worker = SmallWorker {
             groups: groups.clone(),
             verifier: Verifier::new(zero_bytes)?,
+            comparison: comparison.cloned(),
             closing: closing.clone(),
         };
         let spare = spares.acquire().ok_or_else(|| Error::bug("too few spare buffers"))?;
@@ -196,16 +232,29 @@ fn start_small(
     Ok(())
 }
 
+/// Who wants to know how fast files are stored, and what of them was zeros. Unit: bytes.
+type Storing = (Arc<Comparison>, Arc<AtomicU64>);
+
 fn watch(
     (arrived, engine, groups): (Receiver<Arrived>, Arc<IoEngine<WriteTag>>, Receiver<Group>),
-    progress: Arc<Progress>,
+    (progress, storing): (&Arc<Progress>, Option<Storing>),
     cancel: &Cancel,
 ) -> Result<Arc<Samples>> {
+    let progress = Arc::clone(progress);
     let samples = Arc::new(Samples::default());
     // The last stage with work waiting before it is the slowest; without any, what comes before.
-    let mut received = 0;
+    let (mut received, mut stored, mut looked) = (0, 0, Instant::now());
     let look = move |_| {
-        let now = progress.wire_bytes();
+        if let Some((comparison, zeros)) = &storing {
+            let unsent = progress.kept_bytes() + zeros.load(Ordering::Relaxed);
+            let sent = progress.bytes_done().saturating_sub(unsent);
+            let came = sent.saturating_sub(std::mem::replace(&mut stored, sent));
+            let passed = std::mem::replace(&mut looked, Instant::now()).elapsed();
+            if came > 0 {
+                comparison.worth.stored(came, passed);
+            }
+        }
+        let now = progress.lane_bytes();
         let moved = std::mem::replace(&mut received, now) != now;
         if engine.queued() * 2 >= BETWEEN_STAGES || is_half_full(&groups) {
             Bottleneck::DiskWrite

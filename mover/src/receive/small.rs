@@ -11,6 +11,7 @@ use fastsst_proto::chunk::{ChunkHeader, Encoding};
 use flume::Receiver;
 
 use super::catalog::{Item, Novelty};
+use super::compare::Comparison;
 use super::lane::Acks;
 use super::verify::Verifier;
 use super::write::{Closing, acknowledge};
@@ -89,6 +90,8 @@ fn room_for(header: &ChunkHeader) -> usize {
 pub(super) struct SmallWorker {
     pub(super) groups: Receiver<Group>,
     pub(super) verifier: Verifier,
+    /// Present when there is a stale copy.
+    pub(super) comparison: Option<Arc<Comparison>>,
     pub(super) closing: Closing,
 }
 
@@ -124,6 +127,9 @@ impl SmallWorker {
         acks: &Acks,
     ) -> Result<bool> {
         let verified = self.verifier.small(header, item, room, spare)?;
+        if let Some(comparison) = &self.comparison {
+            comparison.decided_file((header.at.file, header.at.generation));
+        }
         match item.verified(header.at.chunk, header.hash, acks)? {
             Novelty::New => {}
             Novelty::InFlight => return Ok(false),

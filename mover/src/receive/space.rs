@@ -8,7 +8,7 @@ use crate::summary::mib;
 
 /// Room to leave on the file system. Why: directories, the commit record, the server's first log
 /// records; a file system filled to the last block fails in odd places.
-const RESERVE: u64 = 16 << 20;
+pub(super) const RESERVE: u64 = 16 << 20;
 
 /// Checks that `bytes` fit when the old content is gone.
 ///

@@ -3,16 +3,19 @@
 
 use std::sync::Arc;
 
-use fastsst_proto::{ChunkRef, FileId, Generation};
+use fastsst_proto::manifest::Entry;
+use fastsst_proto::types::chunk_len;
+use fastsst_proto::{ChunkRef, FileRef};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
+use super::compare::Comparison;
 use super::control::{Change, Order};
-use super::lane::Acks;
+use super::lane::{Acks, Outcome};
 use super::verify::WriteTag;
 use crate::cancel::Cancel;
 use crate::disk::IoDone;
-use crate::error::{Error, Result};
+use crate::error::{Code, Error, Result};
 use crate::progress::Progress;
 use crate::staging::StagedFile;
 
@@ -91,7 +94,7 @@ impl StoreWorker {
 
 /// The lane may have died; the donor then sends the chunks again and is told again.
 pub(super) fn acknowledge(acks: &Acks, chunks: Vec<ChunkRef>) {
-    if !chunks.is_empty() && acks.try_send(chunks).is_err() {
+    if !chunks.is_empty() && acks.try_send(Outcome::Stored(chunks)).is_err() {
         tracing::debug!("no lane to acknowledge chunks");
     }
 }
@@ -101,8 +104,11 @@ pub(super) fn acknowledge(acks: &Acks, chunks: Vec<ChunkRef>) {
 pub(super) struct DeclareWorker {
     pub(super) changes: Receiver<Change>,
     pub(super) catalog: Arc<Catalog>,
+    /// Present when there is a stale copy.
+    pub(super) comparison: Option<Arc<Comparison>>,
     pub(super) complete: Sender<Arc<Item>>,
     pub(super) orders: Sender<Order>,
+    pub(super) progress: Arc<Progress>,
     pub(super) cancel: Cancel,
 }
 
@@ -114,12 +120,27 @@ impl DeclareWorker {
     pub(super) fn run(self) -> Result<()> {
         while let Ok(change) = self.changes.recv() {
             match change {
-                Change::Entries(entries) => {
-                    for item in self.catalog.declare(entries)? {
-                        self.complete.send(item).map_err(|_closed| self.cancel.reason())?;
+                Change::Entries(entries) => self.declare(entries)?,
+                Change::Gone(files) => {
+                    if let Some(comparison) = &self.comparison {
+                        files.iter().for_each(|file| comparison.forget(*file));
                     }
+                    self.catalog.gone(&files)?;
                 }
-                Change::Gone(files) => self.catalog.gone(&files)?,
+                Change::ManifestEnd => self.with_stale(|comparison| {
+                    comparison.manifest_is_complete()?;
+                    self.make_room(comparison)
+                })?,
+                Change::Compare(asked) => self.with_stale(|comparison| {
+                    comparison.ask(&asked)?;
+                    self.make_room(comparison)
+                })?,
+                Change::Same(chunks) => self.with_stale(|comparison| {
+                    chunks.iter().try_for_each(|at| self.keep_chunk(comparison, *at))
+                })?,
+                Change::SameFiles(files) => self.with_stale(|comparison| {
+                    files.iter().try_for_each(|file| self.keep_file(comparison, *file))
+                })?,
                 Change::Finish(finish) => {
                     let order = Order::AllDeclared(finish);
                     self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
@@ -128,6 +149,63 @@ impl DeclareWorker {
         }
         Ok(())
     }
+
+    fn declare(&self, entries: Vec<Entry>) -> Result<()> {
+        if let Some(comparison) = &self.comparison {
+            let again = entries.iter().filter(|entry| entry.generation.0 > 0);
+            again.for_each(|entry| comparison.forget(entry.id));
+        }
+        for item in self.catalog.declare(entries)? {
+            self.complete(item)?;
+        }
+        Ok(())
+    }
+
+    /// What only concerns a transfer that compares; the session lets nothing else through.
+    fn with_stale(&self, act: impl FnOnce(&Comparison) -> Result<()>) -> Result<()> {
+        self.comparison.as_deref().map_or(Ok(()), act)
+    }
+
+    /// A chunk stays as it is.
+    fn keep_chunk(&self, comparison: &Comparison, at: ChunkRef) -> Result<()> {
+        let Some(known) = comparison.decided(at) else {
+            return Err(undescribed(format!("chunk {} of entry {}", at.chunk.0, at.file.0)));
+        };
+        let Some(item) = self.catalog.exactly((at.file, at.generation)) else { return Ok(()) };
+        let is_complete = item.kept(at.chunk, known.hash)?;
+        self.kept(chunk_len(item.entry.size, at.chunk).into());
+        if is_complete { self.complete(item) } else { Ok(()) }
+    }
+
+    /// A file stays as it is.
+    fn keep_file(&self, comparison: &Comparison, file: FileRef) -> Result<()> {
+        let Some(hash) = comparison.decided_file(file) else {
+            return Err(undescribed(format!("entry {}", file.0.0)));
+        };
+        let Some(item) = self.catalog.exactly(file) else { return Ok(()) };
+        item.kept_whole(hash)?;
+        self.kept(item.entry.size);
+        self.complete(item)
+    }
+
+    fn kept(&self, bytes: u64) {
+        self.progress.add_bytes(bytes);
+        self.progress.add_kept(bytes);
+    }
+
+    fn complete(&self, item: Arc<Item>) -> Result<()> {
+        self.complete.send(item).map_err(|_closed| self.cancel.reason())
+    }
+
+    /// Once it is known what of the old copy nobody wants, that goes if its room is needed.
+    fn make_room(&self, comparison: &Comparison) -> Result<()> {
+        if comparison.knows_all_names() { self.catalog.make_room() } else { Ok(()) }
+    }
+}
+
+fn undescribed(what: String) -> Error {
+    let what = format!("the donor decided about {what}, which was not described");
+    Error::new(Code::Protocol, what)
 }
 
 /// What follows when a file is complete and closed.
@@ -155,7 +233,7 @@ impl Closing {
             finish(staged.ok_or_else(|| Error::bug("something else than a file is complete"))?)?;
         self.progress.add_files(1);
         if durable {
-            let file: (FileId, Generation) = (item.entry.id, item.entry.generation);
+            let file: FileRef = (item.entry.id, item.entry.generation);
             let order = Order::Durable(vec![file]);
             self.orders.send(order).map_err(|_closed| self.cancel.reason())?;
         }
@@ -179,7 +257,8 @@ impl CloseWorker {
     /// A file cannot be finished or synced.
     pub(super) fn run(self) -> Result<()> {
         while let Ok(item) = self.complete.recv() {
-            self.closing.close(&item, StagedFile::finish)?;
+            let hash = item.hash().ok_or_else(|| Error::bug("a complete file has no hash"))?;
+            self.closing.close(&item, |staged| staged.finish(hash))?;
         }
         Ok(())
     }

@@ -9,9 +9,12 @@ use fastsst_proto::donor::{DonorEvent, DonorSession};
 use fastsst_proto::frame::{Declaration, Finish};
 use fastsst_proto::manifest::Entry;
 use fastsst_proto::ticket::Ticket;
-use fastsst_proto::{Bottleneck, FileId, LaneId, RootHash, TransferId};
+use fastsst_proto::{
+    Asked, Bottleneck, ChunkRef, Features, FileId, FileRef, LaneId, RootHash, TransferId,
+};
 use flume::{Receiver, Sender};
 
+use super::plan::Plan;
 use super::transport::Way;
 use crate::bottleneck::PeerView;
 use crate::cancel::Cancel;
@@ -36,6 +39,9 @@ pub(super) enum Order {
     Entries(Vec<Entry>),
     Gone(Vec<FileId>),
     ManifestEnd { entries: u64, bytes: u64 },
+    Compare(Vec<Asked>),
+    Same(Vec<ChunkRef>),
+    SameFiles(Vec<FileRef>),
     Finish(Finish, Bottleneck),
     Bye,
 }
@@ -43,7 +49,7 @@ pub(super) enum Order {
 /// What the main thread learns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum News {
-    Welcomed { transfer: TransferId, peer: std::net::SocketAddr, way: Way },
+    Welcomed { transfer: TransferId, features: Features, peer: std::net::SocketAddr, way: Way },
     Accepted { lanes: u16 },
     Committed { root_hash: RootHash, limited_by: Bottleneck },
     BypassDone,
@@ -68,7 +74,7 @@ impl Control {
     pub(super) fn start(
         ticket: &Ticket,
         options: &Options,
-        software: &str,
+        (software, plan): (&str, &Arc<Plan>),
         progress: &Arc<Progress>,
         cancel: &Cancel,
     ) -> Result<Self> {
@@ -82,6 +88,7 @@ impl Control {
             ticket: ticket.clone(),
             options: options.clone(),
             software: software.to_owned(),
+            plan: Arc::clone(plan),
             orders: orders_rx,
             news: news_tx,
             ready: Arc::clone(&ready),
@@ -130,6 +137,8 @@ struct Loop {
     ticket: Ticket,
     options: Options,
     software: String,
+    /// Where the joiner's answers go.
+    plan: Arc<Plan>,
     orders: Receiver<Order>,
     news: Sender<News>,
     ready: Arc<Vec<(Sender<()>, Receiver<()>)>>,
@@ -228,13 +237,15 @@ impl Loop {
         watchdog: &mut Watchdog,
         event: DonorEvent,
     ) -> Result<bool> {
+        let peer = talk.link().peer();
+        let wrong = |error| protocol_error(peer, error);
         match event {
-            DonorEvent::Welcomed { transfer, .. } => {
+            DonorEvent::Welcomed { transfer, features } => {
                 talk.peer_is_proven();
                 tracing::debug!("the joiner runs {}", talk.session.peer_software());
                 let (control, other_failed) = (talk.link().carrier(), self.other_failed.take());
                 let way = Way { control, other_failed };
-                self.tell(News::Welcomed { transfer, peer: talk.link().peer(), way })?;
+                self.tell(News::Welcomed { transfer, features, peer, way })?;
             }
             DonorEvent::Accepted { lanes } => self.tell(News::Accepted { lanes })?,
             DonorEvent::LaneReady { lane, .. } => {
@@ -247,6 +258,11 @@ impl Loop {
             }
             DonorEvent::Durable(files) => tracing::trace!("{} files are durable", files.len()),
             DonorEvent::PeerLimitedBy(bottleneck) => self.joiner_limited_by.set(bottleneck),
+            DonorEvent::Lacks(files) => self.plan.lacks(&files).map_err(wrong)?,
+            DonorEvent::HaveFiles(files) => self.plan.have_files(&files).map_err(wrong)?,
+            DonorEvent::Seek(files) => self.plan.seek(&files).map_err(wrong)?,
+            DonorEvent::Have(have) => self.plan.have(have).map_err(wrong)?,
+            DonorEvent::HaveEnd(file) => self.plan.have_end(file).map_err(wrong)?,
             DonorEvent::Committed { root_hash } => {
                 let limited_by = self.joiner_limited_by.get();
                 self.tell(News::Committed { root_hash, limited_by })?;
@@ -272,6 +288,9 @@ impl Loop {
             Order::Entries(entries) => session.entries(entries),
             Order::Gone(files) => session.gone(files),
             Order::ManifestEnd { entries, bytes } => session.manifest_end(entries, bytes),
+            Order::Compare(asked) => session.compare(&asked),
+            Order::Same(chunks) => session.same(&chunks),
+            Order::SameFiles(files) => session.same_files(&files),
             Order::Finish(finish, limited_by) => {
                 self.finished.set(true);
                 session.limited_by(limited_by).and_then(|()| session.finish(finish))

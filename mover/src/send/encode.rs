@@ -1,17 +1,22 @@
-//! Stages *hash* and *compress* of the donor: buffers become chunks for the lanes.
+//! Stages *hash*, *compare* and *compress* of the donor: buffers become chunks for the lanes.
 
 use std::sync::{Arc, Mutex};
 
+use fastsst_proto::delta::{self, Verdict};
+use fastsst_proto::hash::{chunk_from_pages, chunk_hash, page_hashes};
+use fastsst_proto::{ChunkHash, FileHash, HaveChunk, How, PageKey};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Changed, Hashes, lock};
+use super::control::Order;
 use super::parcel::Parcel;
 use super::plan::Plan;
-use super::read::{ReadTag, file_of};
+use super::read::{Purpose, ReadTag};
 use crate::cancel::Cancel;
 use crate::compress::Encoder;
 use crate::disk::IoDone;
 use crate::error::{Error, Result};
+use crate::pool::PoolBuf;
 use crate::progress::Progress;
 
 /// One of the threads that hash and compress.
@@ -24,6 +29,8 @@ pub(super) struct EncodeWorker {
     pub(super) changed: Arc<Changed>,
     pub(super) hashes: Arc<Hashes>,
     pub(super) lanes: Sender<Parcel>,
+    pub(super) orders: Sender<Order>,
+    pub(super) key: PageKey,
     pub(super) progress: Arc<Progress>,
     pub(super) cancel: Cancel,
 }
@@ -40,24 +47,91 @@ impl EncodeWorker {
         Ok(())
     }
 
+    /// The read counts as under way until everything that follows from it is asked or on its way.
     fn encode(&mut self, read: IoDone<ReadTag>) -> Result<()> {
         let IoDone { mut buf, tag, result } = read;
-        self.plan.read_ended();
         let got = result.map_err(|error| self.unreadable(&tag, error))?;
         let wanted = usize::try_from(tag.len).unwrap_or(usize::MAX);
         if got < wanted {
             // The file was cut after it was opened; the next pass declares it again.
             self.changed.insert(tag.at.file);
-            return self.plan.chunks_settled(1);
+            if let Purpose::Compare(_) = tag.purpose {
+                self.plan.decided(1);
+            }
+            self.plan.chunks_settled(1)?;
+        } else {
+            buf.set_len(wanted);
+            match &tag.purpose {
+                Purpose::Send => self.send(&tag, buf)?,
+                Purpose::Compare(have) => self.compare(&tag, have, buf)?,
+                Purpose::Hash(expected) => self.hash(&tag, expected, &buf)?,
+            }
         }
-        buf.set_len(wanted);
+        self.plan.read_ended();
+        Ok(())
+    }
+
+    fn send(&mut self, tag: &ReadTag, buf: PoolBuf) -> Result<()> {
         let Some(encoded) = self.encoder.encode(tag.at, tag.file_size, buf)? else {
             return Err(self.cancel.reason());
         };
-        if self.hashes.insert(file_of(&tag), tag.at.chunk, encoded.header.hash)? {
+        self.hashed(tag, encoded.header.hash)?;
+        self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
+    }
+
+    /// Sends the pages that differ from what the joiner has.
+    fn compare(&mut self, tag: &ReadTag, have: &HaveChunk, buf: PoolBuf) -> Result<()> {
+        let pages = page_hashes(tag.file_size, tag.at.chunk, buf.filled());
+        let hash = chunk_from_pages(tag.file_size, tag.at.chunk, &pages);
+        let hash = hash.ok_or_else(|| Error::bug("a chunk without pages was compared"))?;
+        self.hashed(tag, hash)?;
+        match delta::compare(have, &self.key, (hash, &pages)) {
+            Verdict::Same => {
+                self.progress.add_bytes(tag.len.into());
+                self.progress.add_kept(tag.len.into());
+                self.order(Order::Same(vec![tag.at]))?;
+                self.plan.decided(1);
+                self.plan.chunks_settled(1)
+            }
+            Verdict::Differs(differs) => {
+                self.plan.sent_in_part(tag.at, have.clone());
+                let encoded = self.encoder.encode_pages((tag.at, hash), differs, buf)?;
+                let encoded = encoded.ok_or_else(|| self.cancel.reason())?;
+                self.progress.add_kept(encoded.header.kept_bytes().into());
+                self.plan.decided(1);
+                self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
+            }
+        }
+    }
+
+    /// Sends nothing; once the file is complete its hash decides.
+    fn hash(&self, tag: &ReadTag, expected: &FileHash, buf: &PoolBuf) -> Result<()> {
+        let hash = chunk_hash(tag.file_size, tag.at.chunk, buf.filled());
+        if self.hashed(tag, hash)? {
+            let file = (tag.at.file, tag.at.generation);
+            if self.hashes.of(file.0, tag.file_size) == Some(*expected) {
+                self.progress.add_bytes(tag.file_size);
+                self.progress.add_kept(tag.file_size);
+                self.order(Order::SameFiles(vec![file]))?;
+            } else if let Some(asked) = self.plan.ask_again(file, How::Pages) {
+                self.order(Order::Compare(vec![asked]))?;
+            }
+            self.plan.decided(1);
+        }
+        self.plan.chunks_settled(1)
+    }
+
+    /// Notes the hash of a chunk; whether its file is complete now.
+    fn hashed(&self, tag: &ReadTag, hash: ChunkHash) -> Result<bool> {
+        let is_complete = self.hashes.insert(tag.file(), tag.at.chunk, hash)?;
+        if is_complete {
             self.progress.add_files(1);
         }
-        self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
+        Ok(is_complete)
+    }
+
+    fn order(&self, order: Order) -> Result<()> {
+        self.orders.send(order).map_err(|_closed| self.cancel.reason())
     }
 
     fn unreadable(&self, tag: &ReadTag, error: std::io::Error) -> Error {

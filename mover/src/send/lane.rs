@@ -280,15 +280,20 @@ impl Lane {
             if let Frame::Heartbeat { .. } = frame {
                 continue;
             }
-            let Frame::Ack(chunks) = frame else {
-                let what = format!("{} sent {} on a lane", reader.peer(), frame.name());
-                return Err(Error::new(Code::Protocol, what));
+            // The pages that were sent do not make a chunk out of what the joiner has.
+            let (chunks, stored) = if let Frame::Again(chunks) = frame {
+                (chunks, Stored::No)
+            } else {
+                (acks(reader, frame)?, Stored::Yes)
             };
             let acked = under_way
                 .borrow_mut()
                 .acked(&chunks)
                 .map_err(|error| protocol_error(reader.peer(), error))?;
-            self.shared.plan.chunks_settled(chunks.len() as u64)?;
+            match stored {
+                Stored::Yes => self.shared.plan.acknowledged(&chunks)?,
+                Stored::No => self.shared.plan.send_whole(chunks),
+            }
             self.account(link, &load, acked);
             room.notify_one();
         }
@@ -313,6 +318,21 @@ impl Lane {
         };
         switch.tell(|decision, now| decision.acked(now, &acked));
     }
+}
+
+/// Whether the joiner has what it got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stored {
+    Yes,
+    No,
+}
+
+fn acks(reader: &FrameReader<Reader>, frame: Frame) -> Result<Vec<ChunkRef>> {
+    let Frame::Ack(chunks) = frame else {
+        let what = format!("{} sent {} on a lane", reader.peer(), frame.name());
+        return Err(Error::new(Code::Protocol, what));
+    };
+    Ok(chunks)
 }
 
 /// How a connection ended well.

@@ -55,7 +55,7 @@ impl From<Encoded> for Parcel {
         Self {
             chunks: vec![Framed::from(&header)],
             plain_bytes: u64::from(header.plain_len),
-            zero_bytes: u64::from(header.plain_len - header.sent_bytes()),
+            zero_bytes: header.zero_bytes().into(),
             frames: [Bytes::from(head), payload],
         }
     }
@@ -103,7 +103,7 @@ impl Packing {
         self.frames.set_len(payload + len);
         self.chunks.push(Framed::from(&header));
         self.plain_bytes += u64::from(header.plain_len);
-        self.zero_bytes += u64::from(header.plain_len - header.sent_bytes());
+        self.zero_bytes += u64::from(header.zero_bytes());
         Ok(())
     }
 

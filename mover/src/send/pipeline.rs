@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use fastsst_proto::manifest::Entry;
-use fastsst_proto::{Bottleneck, FileId, LaneId, RootHash, TransferId};
+use fastsst_proto::{Bottleneck, LaneId, PageKey, RootHash, TransferId};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Changed, Hashes};
@@ -19,7 +19,7 @@ use super::notices::Notices;
 use super::open::Source;
 use super::pace::{Pace, Queues};
 use super::parcel::Parcel;
-use super::plan::Plan;
+use super::plan::{Plan, Planned};
 use super::read::{ReadTag, Reader};
 use super::small::{self, SmallReader};
 use super::transport::{Decision, Switch, Way};
@@ -37,7 +37,7 @@ use crate::pool::Pool;
 use crate::runtime::spawn;
 use crate::throttle::Throttle;
 use crate::tree::Dir;
-use crate::walk::{Class, SourceRoot};
+use crate::walk::SourceRoot;
 
 /// Chunks that wait between two stages. Why: enough that no stage starves for a scheduling
 /// quantum (16 MiB at 2 GiB/s are 8 ms), far less than the pool.
@@ -57,6 +57,7 @@ pub(super) struct Pipeline {
     samples: Arc<Samples>,
     throttle: Arc<Throttle>,
     compression: Arc<Compression>,
+    key: PageKey,
     threads: Vec<JoinHandle<()>>,
     pools: [Pool; 2],
 }
@@ -92,7 +93,7 @@ impl Pipeline {
         let (read_tx, read_rx) = flume::bounded(pool.capacity());
         let engine = IoEngine::start(options.io, BETWEEN_STAGES, read_tx, from_ref(&pool))?;
         let io = engine.kind().to_string();
-        let (plan, changed, hashes) = (Arc::default(), Arc::default(), Arc::default());
+        let (plan, changed, hashes) = (Arc::clone(&donor.plan), Arc::default(), Arc::default());
         let catalog = Arc::new(Mutex::new(Catalog::new(names)));
         let samples = Arc::<Samples>::default();
         let shared = Arc::new(Shared {
@@ -135,6 +136,7 @@ impl Pipeline {
             samples,
             throttle,
             compression: Arc::new(Compression::new(options.compress)),
+            key: PageKey::new(&transfer),
             threads: Vec::new(),
             pools: [pool.clone(), wire.clone()],
         };
@@ -178,6 +180,8 @@ impl Pipeline {
             pool: self.pools[0].clone(),
             engine,
             lanes: lanes.clone(),
+            orders: self.orders.clone(),
+            key: self.key.clone(),
             throttle: Arc::clone(&self.throttle),
             compression: Arc::clone(&self.compression),
             cancel: self.cancel.clone(),
@@ -192,6 +196,7 @@ impl Pipeline {
                 pool: self.pools[0].clone(),
                 encoder: Encoder::new(Arc::clone(&self.compression), self.pools[1].clone())?,
                 lanes: lanes.clone(),
+                orders: self.orders.clone(),
                 throttle: Arc::clone(&self.throttle),
                 progress: Arc::clone(donor.progress),
             };
@@ -217,6 +222,8 @@ impl Pipeline {
                 changed: Arc::clone(&self.changed),
                 hashes: Arc::clone(&self.hashes),
                 lanes: lanes.clone(),
+                orders: self.orders.clone(),
+                key: self.key.clone(),
                 progress: Arc::clone(donor.progress),
                 cancel: self.cancel.clone(),
             };
@@ -255,8 +262,13 @@ impl Pipeline {
             let entries = Order::Entries(std::mem::take(&mut batch.entries));
             self.orders.send(entries).map_err(|_closed| self.cancel.reason())?;
         }
-        self.plan.add(batch.files.drain(..));
-        Ok(())
+        let asked = self.plan.add(batch.files.drain(..));
+        match asked.is_empty() {
+            true => Ok(()),
+            false => {
+                self.orders.send(Order::Compare(asked)).map_err(|_closed| self.cancel.reason())
+            }
+        }
     }
 
     /// Entries, bytes, files and the root hash of what was sent.
@@ -314,7 +326,7 @@ impl Drop for Pipeline {
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     entries: Vec<Entry>,
-    pub(super) files: Vec<(FileId, u64, Class)>,
+    pub(super) files: Vec<Planned>,
 }
 
 /// Threads that hash and compress: one per core.

@@ -6,13 +6,14 @@
 use std::sync::Arc;
 
 use fastsst_proto::types::chunk_len;
-use fastsst_proto::{ChunkIndex, ChunkRef, FileHash, FileId, Generation};
+use fastsst_proto::{ChunkIndex, ChunkRef, FileHash, FileId, FileRef, Generation};
 use flume::Sender;
 
 use super::catalog::{FileToRead, Hashes};
+use super::control::Order;
 use super::open::Source;
 use super::parcel::{Packing, Parcel};
-use super::plan::Plan;
+use super::plan::{Plan, SmallTask};
 use crate::compress::{Encoder, raw_header};
 use crate::disk::read_now;
 use crate::error::{Error, Result};
@@ -34,6 +35,7 @@ pub(super) struct SmallReader {
     pub(super) pool: Pool,
     pub(super) encoder: Encoder,
     pub(super) lanes: Sender<Parcel>,
+    pub(super) orders: Sender<Order>,
     pub(super) throttle: Arc<Throttle>,
     pub(super) progress: Arc<Progress>,
 }
@@ -42,6 +44,8 @@ pub(super) struct SmallReader {
 struct Batch {
     packing: Packing,
     hashed: Vec<(FileId, Generation, FileHash)>,
+    /// Files that are as the joiner has them.
+    same: Vec<FileRef>,
 }
 
 impl SmallReader {
@@ -51,22 +55,38 @@ impl SmallReader {
     /// A file cannot be read, or the transfer was cancelled.
     pub(super) fn run(mut self, mut buf: PoolBuf) -> Result<()> {
         let cancel = self.source.cancel.clone();
-        while let Some(ids) = self.plan.next_small(&cancel)? {
+        while let Some(tasks) = self.plan.next_small(&cancel)? {
             let frames = self.pool.acquire().ok_or_else(|| cancel.reason())?;
-            let hashed = Vec::with_capacity(ids.len());
-            let mut batch = Batch { packing: Packing::new(frames), hashed };
-            for (id, found) in ids.iter().zip(self.source.files(&ids)) {
+            let hashed = Vec::with_capacity(tasks.len());
+            let mut batch = Batch { packing: Packing::new(frames), hashed, same: Vec::new() };
+            let ids: Vec<FileId> = tasks.iter().map(|(id, _)| *id).collect();
+            for (task, found) in tasks.iter().zip(self.source.files(&ids)) {
                 if let Some(found) = found {
-                    buf = self.read(&mut batch, *id, &found, buf)?;
+                    buf = self.read(&mut batch, *task, &found, buf)?;
                 }
             }
-            let read = batch.hashed.len();
-            self.plan.small_ended((ids.len() - read) as u64)?;
-            self.hashes.insert_whole(batch.hashed);
-            if let Some(parcel) = batch.packing.finish() {
+            let Batch { packing, hashed, same } = batch;
+            let (read, kept) = (hashed.len(), same.len());
+            self.hashes.insert_whole(hashed);
+            self.decided(&tasks, same)?;
+            self.plan.small_ended((ids.len() - read + kept) as u64)?;
+            if let Some(parcel) = packing.finish() {
                 self.lanes.send(parcel).map_err(|_closed| cancel.reason())?;
             }
             self.progress.add_files(read as u64);
+        }
+        Ok(())
+    }
+
+    /// Tells the joiner which of the files it described can stay.
+    fn decided(&self, tasks: &[SmallTask], same: Vec<FileRef>) -> Result<()> {
+        let described = tasks.iter().filter(|(_, expected)| expected.is_some()).count();
+        if !same.is_empty() {
+            let order = Order::SameFiles(same);
+            self.orders.send(order).map_err(|_closed| self.source.cancel.reason())?;
+        }
+        if described > 0 {
+            self.plan.decided(described);
         }
         Ok(())
     }
@@ -75,7 +95,7 @@ impl SmallReader {
     fn read(
         &mut self,
         batch: &mut Batch,
-        id: FileId,
+        (id, expected): SmallTask,
         found: &FileToRead,
         buf: PoolBuf,
     ) -> Result<PoolBuf> {
@@ -91,9 +111,15 @@ impl SmallReader {
             return Ok(buf);
         }
         let header = raw_header(at, size, &mut buf);
-        let kept = buf.filled();
-        batch.packing.add(header, kept, &mut self.encoder)?;
-        batch.hashed.push((id, at.generation, FileHash(header.hash.0)));
+        let hash = FileHash(header.hash.0);
+        if expected == Some(hash) {
+            self.progress.add_bytes(size);
+            self.progress.add_kept(size);
+            batch.same.push((id, at.generation));
+        } else {
+            batch.packing.add(header, buf.filled(), &mut self.encoder)?;
+        }
+        batch.hashed.push((id, at.generation, hash));
         Ok(buf)
     }
 }

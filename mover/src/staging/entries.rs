@@ -7,14 +7,14 @@ use fastsst_proto::manifest::{Entry, EntryKind};
 use fastsst_proto::path::RelPath;
 
 use super::lock::error_kind;
-use super::{StagedFile, Staging, lock};
+use super::{Basis, StagedFile, Staging, lock};
 use crate::error::{Code, Error, Result};
 use crate::tree::{Dir, FileKind};
 use crate::walk::STAGING_NAME;
 
 impl Staging {
-    /// Makes a declared entry; of a file only the name: its content follows, and even an empty one
-    /// must be finished.
+    /// Makes a declared entry; of a file the name and what the stale copy has by it: its content
+    /// follows, and even an empty one must be finished.
     ///
     /// A generation above 0 replaces what the same entry was before. A file then gets a new inode:
     /// writes of the earlier declaration that are still on their way end up nowhere.
@@ -75,14 +75,33 @@ impl Staging {
 
     fn make_file(&self, new: &Dir, entry: &Entry) -> Result<Arc<StagedFile>> {
         let made_by = self.shared.change();
-        new.make_file(&entry.path)?;
+        let basis = self.adopt_by_name(new, entry)?;
+        if basis.is_none() {
+            new.make_file(&entry.path)?;
+        }
         self.shared.write().insert(entry.id, made_by);
         // A file declared again has the names it had.
         for link in lock(&self.links).get(&entry.path).into_iter().flatten() {
             new.unlink(link)?;
             new.hardlink(&entry.path, link)?;
         }
-        Ok(Arc::new(StagedFile::new(entry, made_by, &self.shared)))
+        let staged = StagedFile::new(entry, made_by, basis, &self.shared);
+        if basis.is_some_and(|basis| basis.size != entry.size)
+            && let Some(file) = staged.peek()?
+        {
+            // Chunks are compared as if it had this length.
+            file.set_len(entry.size)?;
+        }
+        Ok(Arc::new(staged))
+    }
+
+    /// A file that the stale copy has by the same name is moved, and patched where it differs. One
+    /// that is declared again gets a new inode instead.
+    fn adopt_by_name(&self, new: &Dir, entry: &Entry) -> Result<Option<Basis>> {
+        match self.shared.stale.get() {
+            Some(stale) if entry.generation.0 == 0 => stale.claim(&entry.path, new),
+            Some(_) | None => Ok(None),
+        }
     }
 
     fn make_link(&self, new: &Dir, entry: &Entry) -> Result<()> {

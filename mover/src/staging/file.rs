@@ -7,15 +7,19 @@ use std::sync::{
     Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard, Weak,
 };
 
-use fastsst_proto::FileId;
 use fastsst_proto::limits::CHUNK_BYTES_U64;
 use fastsst_proto::manifest::Entry;
+use fastsst_proto::path::RelPath;
+use fastsst_proto::{FileHash, FileId};
 use rustix::process::{Resource, Rlimit};
 
 use super::health::Health;
+use super::journal::{Journal, Record};
 use super::owner::Owner;
+use super::stale::{Basis, Stale};
 use crate::disk::file::{FileMode, OpenFile};
 use crate::error::{Code, Error, Result};
+use crate::summary::mib;
 use crate::tree::{Dir, Meta, Stat};
 
 /// What a staging and its files have in common.
@@ -23,6 +27,10 @@ use crate::tree::{Dir, Meta, Stat};
 pub(super) struct Shared {
     /// The tree being built; empty until it is.
     pub(super) new: OnceLock<Dir>,
+    /// What files of it may begin with.
+    pub(super) stale: OnceLock<Stale>,
+    /// Which files of it are complete and durable.
+    pub(super) journal: OnceLock<Journal>,
     /// Unfinished files, with the change that made them; another one there, or none, means that
     /// the file was declared again, is gone or is finished.
     pub(super) files: RwLock<HashMap<FileId, u64>>,
@@ -42,6 +50,28 @@ impl Shared {
     /// Notes a change; its number is new.
     pub(super) fn change(&self) -> u64 {
         self.changes.fetch_add(1, Ordering::AcqRel)
+    }
+
+    /// See [`super::Staging::drop_stale`].
+    pub(super) fn drop_stale(&self) -> Result<u64> {
+        self.stale.get().map_or(Ok(0), Stale::drop_all)
+    }
+
+    /// Does what needs room; when there is none, once more without what is left of the stale copy.
+    fn with_room<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
+        match act() {
+            Err(error) if error.code() == Code::DiskFull => match self.drop_stale()? {
+                0 => Err(error),
+                freed => {
+                    tracing::info!(
+                        "room is short: what is left of the old copy goes now ({:.0} MiB)",
+                        mib(freed)
+                    );
+                    act()
+                }
+            },
+            done => done,
+        }
     }
 
     /// How many files are unfinished.
@@ -69,11 +99,19 @@ pub struct StagedFile {
     slot: Mutex<Option<Arc<OpenFile>>>,
     /// Whether room has been reserved.
     reserved: AtomicBool,
+    /// Absent when it began empty.
+    basis: OnceLock<Basis>,
 }
 
 impl StagedFile {
-    pub(super) fn new(entry: &Entry, made_by: u64, shared: &Arc<Shared>) -> Self {
+    pub(super) fn new(
+        entry: &Entry,
+        made_by: u64,
+        basis: Option<Basis>,
+        shared: &Arc<Shared>,
+    ) -> Self {
         Self {
+            basis: basis.map_or_else(OnceLock::new, OnceLock::from),
             entry: entry.clone(),
             made_by,
             shared: Arc::clone(shared),
@@ -86,6 +124,38 @@ impl StagedFile {
     #[must_use]
     pub fn entry(&self) -> &Entry {
         &self.entry
+    }
+
+    /// What the file had before anything of it arrived; `None` when it began empty.
+    #[must_use]
+    pub fn basis(&self) -> Option<Basis> {
+        self.basis.get().copied()
+    }
+
+    /// The file, opened once more, for whoever reads what it began with; `None` when it is retired.
+    ///
+    /// # Errors
+    /// E07, E09.
+    pub fn peek(&self) -> Result<Option<OpenFile>> {
+        self.shared.health.run(|| Ok(self.open_current()?.map(|(file, _)| file)))
+    }
+
+    /// See [`super::Staging::adopt`].
+    pub(super) fn adopt(&self, path: &RelPath) -> Result<bool> {
+        self.shared.health.run(|| {
+            let Some(stale) = self.shared.stale.get() else { return Ok(false) };
+            self.shared.change();
+            let files = self.shared.write();
+            if !self.is_current(&files) || self.basis.get().is_some() {
+                return Ok(false);
+            }
+            let new = self.shared.new_dir()?;
+            let Some(basis) = stale.claim_as(path, &self.entry.path, new)? else {
+                return Ok(false);
+            };
+            self.basis.set(basis).map_err(|_set| Error::bug("a file is adopted twice"))?;
+            Ok(true)
+        })
     }
 
     /// Whether the file was declared again, is gone, or is finished: nothing more is to be
@@ -108,18 +178,22 @@ impl StagedFile {
     }
 
     /// All of the content is written: gives the file its size, owner, permissions and time, in
-    /// this order, and closes it. A file of more than one chunk is made durable here.
+    /// this order, and closes it. A file of more than one chunk is made durable here, and the
+    /// journal notes that, with the `hash` of all of it.
     ///
     /// Returns whether it is durable; if not, [`super::sync_all`] does that. Does nothing to a
     /// file that is retired.
     ///
     /// # Errors
     /// E03, E07, E09.
-    pub fn finish(self: &Arc<Self>) -> Result<bool> {
+    pub fn finish(self: &Arc<Self>, hash: FileHash) -> Result<bool> {
         self.shared.health.run(|| {
             let Some(file) = self.open_unless_retired()? else { return Ok(false) };
             file.set_len(self.entry.size)?;
             let durable = self.complete(&file, &self.meta())?;
+            if durable {
+                self.note(&file, hash)?;
+            }
             super::lock(&self.slot).take();
             self.retire();
             Ok(durable)
@@ -135,13 +209,21 @@ impl StagedFile {
     pub fn store(&self, room: Option<&mut [u8]>) -> Result<bool> {
         self.shared.health.run(|| {
             let (file, now) = self.open_current()?.ok_or_else(|| self.retired())?;
+            // What it began with has the right length, and all of it is overwritten.
             match room {
                 Some(room) => {
                     let len = usize::try_from(self.entry.size).unwrap_or(usize::MAX);
-                    let written = file.write_whole(room, len);
-                    written.map_err(|error| Error::write(file.place(), error))?;
+                    let write = |room: &mut [u8]| {
+                        let written = file.write_whole(room, len);
+                        written.map_err(|error| Error::write(file.place(), error))
+                    };
+                    let room = std::cell::RefCell::new(room);
+                    self.shared.with_room(|| write(&mut room.borrow_mut()))?;
                 }
-                None => file.set_len(self.entry.size)?,
+                None => {
+                    file.set_len(0)?;
+                    file.set_len(self.entry.size)?;
+                }
             }
             let durable = self.complete(&file, &self.meta().on(&now))?;
             drop(file);
@@ -159,6 +241,14 @@ impl StagedFile {
             file.drop_cache(0, self.entry.size);
         }
         Ok(durable)
+    }
+
+    /// The file is durable: the next transfer, should this one be interrupted, need not read it.
+    fn note(&self, file: &OpenFile, hash: FileHash) -> Result<()> {
+        let Some(journal) = self.shared.journal.get() else { return Ok(()) };
+        let Stat { size, ino, ctime, .. } = file.stat()?;
+        let path = self.entry.path.clone();
+        journal.note(&Record { path, size, ino, ctime, hash })
     }
 
     fn meta(&self) -> Meta {
@@ -198,7 +288,7 @@ impl StagedFile {
         let file = Arc::new(file);
         *slot = Some(Arc::clone(&file));
         if self.is_large() && !self.entry.sparse && !self.reserved.swap(true, Ordering::AcqRel) {
-            file.preallocate(self.entry.size)?;
+            self.shared.with_room(|| file.preallocate(self.entry.size))?;
         }
         drop(slot);
         self.shared.open.opened(self);

@@ -4,7 +4,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 
 use fastsst_proto::manifest::{Entry, EntryKind};
-use fastsst_proto::{FileId, Generation, RootIndex};
+use fastsst_proto::{FileHash, FileId, Generation, RootIndex};
 
 use super::*;
 use crate::disk::{IoEngine, IoJob, IoPreference};
@@ -67,7 +67,7 @@ pub(crate) fn put(staging: &Staging, id: u32, path: &str, content: &str) -> Entr
 
 fn fill(file: &Arc<StagedFile>, content: &str) {
     write(&file.open().unwrap(), content);
-    file.finish().unwrap();
+    file.finish(FileHash::default()).unwrap();
 }
 
 fn write(file: &crate::disk::OpenFile, content: &str) {
@@ -183,7 +183,7 @@ fn something_else_in_the_place_of_our_files_is_refused() {
 }
 
 #[test]
-fn prepare_removes_what_is_not_kept_even_where_permissions_forbid_it() {
+fn prepare_sets_aside_what_is_not_kept_even_where_permissions_forbid_it() {
     let root = tempfile::tempdir().unwrap();
     for path in ["sealed/inner", "mysql", "private"] {
         fs::create_dir_all(root.path().join(path)).unwrap();
@@ -197,7 +197,12 @@ fn prepare_removes_what_is_not_kept_even_where_permissions_forbid_it() {
     let staging = prepared(root.path());
     let left: Vec<_> = tree(root.path()).into_keys().collect();
     assert_eq!(left, ["grastate.dat", "private", "private/key"]);
-    assert_eq!(staging.lock.staging().names().unwrap(), [b"lock".as_slice(), b"new"]);
+    let names: [&[u8]; 4] = [b"journal", b"lock", b"new", b"old"];
+    assert_eq!(staging.lock.staging().names().unwrap(), names);
+    assert!(root.path().join(".fastsst/old/sealed/inner/f").exists());
+    assert!(staging.drop_stale().unwrap() > 0, "whatever their permissions");
+    assert_eq!(fs::read_dir(root.path().join(".fastsst/old")).unwrap().count(), 0);
+    assert_eq!(staging.drop_stale().unwrap(), 0);
     fails(staging.prepare(), Code::Bug);
 }
 
@@ -235,7 +240,7 @@ fn every_kind_of_entry_is_built_and_gets_its_attributes() {
     declare(&link(5, "d/link", EntryKind::Symlink, "/nowhere/..\u{e4}"));
     put(&staging, 6, "d/empty", "");
     let special = Entry { mode: 0o6755, ..entry(7, "special", EntryKind::File) };
-    declare(&special).unwrap().finish().unwrap();
+    declare(&special).unwrap().finish(FileHash::default()).unwrap();
     let stagings = [staging];
     let durable = sync_all(&stagings).unwrap();
     commit::commit(&stagings, durable).unwrap();
@@ -271,7 +276,7 @@ fn owners_and_special_bits_follow_the_policy() {
     let root = tempfile::tempdir().unwrap();
     let staging = Staging::begin(target(root.path()), Owner::Preserve, FileMode::Buffered).unwrap();
     staging.prepare().unwrap();
-    staging.create(&special).unwrap().unwrap().finish().unwrap();
+    staging.create(&special).unwrap().unwrap().finish(FileHash::default()).unwrap();
     let meta = fs::metadata(root.path().join(".fastsst/new/f")).unwrap();
     assert_eq!(meta.permissions().mode() & 0o7777, 0o4711);
     if is_root {
@@ -325,7 +330,7 @@ fn a_file_declared_again_is_a_new_file_under_all_its_names() {
     write(&late, "too late");
     assert!(old.is_retired() && !file.is_retired());
     fails(old.open(), Code::SourceChanged);
-    assert!(!old.finish().unwrap(), "finishing the earlier one does nothing");
+    assert!(!old.finish(FileHash::default()).unwrap(), "finishing the earlier one does nothing");
     fails(sync_all(&[Arc::clone(&staging)]), Code::Bug);
     fill(&file, "new");
     for name in ["f", "g"] {
@@ -366,7 +371,7 @@ fn many_open_files_take_turns() {
     assert!((8..=512).contains(&open), "{open} of {count} files are open");
     for file in files.iter().rev() {
         write(&file.open().unwrap(), "done");
-        file.finish().unwrap();
+        file.finish(FileHash::default()).unwrap();
     }
     assert!(files.iter().all(|file| !file.is_open()));
     sync_all(&[staging]).unwrap();
@@ -393,11 +398,11 @@ fn direct_writes_end_where_the_file_ends() {
     buf.set_len(5);
     engine.submit(IoJob::write(file.open().unwrap(), 1 << 20, buf, ())).unwrap();
     done.recv().unwrap().result.unwrap();
-    assert!(file.finish().unwrap(), "a large file is durable at once");
+    assert!(file.finish(FileHash::default()).unwrap(), "a large file is durable at once");
     let hole = Entry { size: 3 << 20, sparse: true, ..entry(2, "hole", EntryKind::File) };
-    assert!(staging.create(&hole).unwrap().unwrap().finish().unwrap());
+    assert!(staging.create(&hole).unwrap().unwrap().finish(FileHash::default()).unwrap());
     let small = Entry { size: 9, ..entry(3, "small", EntryKind::File) };
-    assert!(!staging.create(&small).unwrap().unwrap().finish().unwrap());
+    assert!(!staging.create(&small).unwrap().unwrap().finish(FileHash::default()).unwrap());
     let new = root.path().join(".fastsst/new");
     let content = fs::read(new.join("f")).unwrap();
     assert_eq!(content.len() as u64, size);
@@ -449,7 +454,7 @@ fn after_a_failed_write_nothing_succeeds_any_more() {
     let later = file.write_failed(std::io::Error::from_raw_os_error(5));
     assert_eq!(later.code(), Code::TargetWrite);
     fails(file.open(), Code::DiskFull);
-    fails(file.finish(), Code::DiskFull);
+    fails(file.finish(FileHash::default()), Code::DiskFull);
     fails(staging.create(&entry(2, "g", EntryKind::File)), Code::DiskFull);
     fails(staging.remove(&entry(1, "f", EntryKind::File)), Code::DiskFull);
     let words = fails(sync_all(&[staging]), Code::DiskFull);

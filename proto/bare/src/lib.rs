@@ -14,8 +14,8 @@ use core::panic::PanicInfo;
 
 use fastsst_proto::frame::{decode_body, encode};
 use fastsst_proto::{
-    ChunkIndex, DonorSession, Exporter, FileTree, JoinerSession, Millis, Secret, Ticket,
-    TransferId, hash,
+    ChunkHash, ChunkIndex, DonorSession, Exporter, Features, FileTree, JoinerSession, JoinerSide,
+    Millis, PageKey, Secret, Ticket, TransferId, delta, hash,
 };
 
 /// Runs a handshake and hashes a chunk; returns how many bytes that took on the wire.
@@ -24,8 +24,9 @@ pub extern "C" fn fastsst_proto_bare() -> usize {
     let token = Secret::from_bytes([1; 16]);
     let now = Millis(0);
     let mut donor = DonorSession::new(now, &token, Exporter([2; 32]), String::from("bare"));
-    let mut joiner =
-        JoinerSession::new(now, &token, Exporter([2; 32]), TransferId([3; 16]), String::new());
+    let transfer = TransferId([3; 16]);
+    let side = JoinerSide { transfer, features: Features::SUPPORTED, software: String::new() };
+    let mut joiner = JoinerSession::new(now, &token, Exporter([2; 32]), side);
     let mut wire = Vec::new();
     while let Some(frame) = donor.poll_transmit() {
         encode(&frame, &mut wire);
@@ -36,6 +37,9 @@ pub extern "C" fn fastsst_proto_bare() -> usize {
     let mut tree = FileTree::new(3);
     let inserted = tree.insert(ChunkIndex(0), hash::chunk_hash(3, ChunkIndex(0), b"abc"));
     let known = usize::from(inserted.is_ok() && tree.finish().is_some());
+    let pages = hash::page_hashes(3, ChunkIndex(0), b"abc");
+    let have = delta::describe(ChunkHash([4; 32]), &pages, &PageKey::new(&transfer));
+    let known = known + have.pages.len();
     let ticket = Ticket::from_parts("::1", 4444, [0; 32], token);
     wire.len() + known + ticket.map_or(0, |ticket| ticket.to_text().len())
 }

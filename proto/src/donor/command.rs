@@ -5,13 +5,14 @@ use alloc::vec::Vec;
 use super::{DonorSession, State, Wanted, lane_bit};
 use crate::bottleneck::Bottleneck;
 use crate::error::ProtocolError;
-use crate::frame::{DeclKind, Declaration, Finish, Frame, Refusal};
+use crate::frame::{Asked, DeclKind, Declaration, FileRef, Finish, Frame, Refusal};
 use crate::limits::{
     ENTRIES_PER_FRAME_MAX, FILES_PER_FRAME_MAX, FRAME_BODY_BYTES_MAX, POSITION_BYTES_MAX,
+    SAME_CHUNKS_PER_FRAME_MAX,
 };
 use crate::liveness::Progress;
 use crate::manifest::Entry;
-use crate::types::{FileId, LaneId};
+use crate::types::{ChunkRef, FileId, LaneId};
 
 impl DonorSession {
     /// Says what will be sent. Legal once `Welcomed`.
@@ -99,6 +100,51 @@ impl DonorSession {
         self.transmit.push_back(Frame::ManifestEnd { entries, bytes });
         self.state = State::Streaming { lanes, ended: Some((entries, bytes)) };
         Ok(())
+    }
+
+    /// Asks what the stale copy of declared files is good for.
+    ///
+    /// Errors: not sending, or DELTA is not in force.
+    pub fn compare(&mut self, asked: &[Asked]) -> Result<(), ProtocolError> {
+        self.delta("compare")?;
+        let frames = asked.chunks(FILES_PER_FRAME_MAX).map(|asked| Frame::Compare(asked.to_vec()));
+        self.transmit.extend(frames);
+        Ok(())
+    }
+
+    /// Says that chunks have the hashes the joiner named; they are not sent.
+    ///
+    /// Errors: as [`DonorSession::compare`].
+    pub fn same(&mut self, chunks: &[ChunkRef]) -> Result<(), ProtocolError> {
+        self.delta("same")?;
+        let frames = chunks.chunks(SAME_CHUNKS_PER_FRAME_MAX);
+        self.transmit.extend(frames.map(|chunks| Frame::Same(chunks.to_vec())));
+        Ok(())
+    }
+
+    /// Says that files have the hashes the joiner named; they are not sent.
+    ///
+    /// Errors: as [`DonorSession::compare`].
+    pub fn same_files(&mut self, files: &[FileRef]) -> Result<(), ProtocolError> {
+        self.delta("same_files")?;
+        let frames = files.chunks(FILES_PER_FRAME_MAX);
+        self.transmit.extend(frames.map(|files| Frame::SameFiles(files.to_vec())));
+        Ok(())
+    }
+
+    fn delta(&self, command: &'static str) -> Result<(), ProtocolError> {
+        match self.state {
+            State::Streaming { .. } if self.has_delta() => Ok(()),
+            State::AwaitWelcome
+            | State::Welcomed
+            | State::AwaitAccept { .. }
+            | State::Streaming { .. }
+            | State::AwaitCommitted { .. }
+            | State::Committed
+            | State::AwaitBypassAck
+            | State::Closed
+            | State::Failed => Err(self.misuse(command)),
+        }
     }
 
     /// Tells what limits the transfer, as far as the donor can see; the last word counts.

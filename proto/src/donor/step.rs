@@ -29,23 +29,33 @@ impl DonorSession {
             (
                 State::Streaming { lanes, .. } | State::AwaitCommitted { lanes, .. },
                 Frame::LaneReady { lane, own_socket },
-            ) => {
-                if lanes.offered & lane_bit(lane) == 0 {
-                    let what = "a lane is ready that was not offered";
-                    return Err(ProtocolError::Inconsistent { what });
-                }
+            ) if lanes.offered & lane_bit(lane) != 0 => {
                 self.events.push_back(DonorEvent::LaneReady { lane, own_socket });
                 Ok(())
+            }
+            (State::Streaming { .. } | State::AwaitCommitted { .. }, Frame::LaneReady { .. }) => {
+                let what = "a lane is ready that was not offered";
+                Err(ProtocolError::Inconsistent { what })
             }
             (State::Streaming { .. } | State::AwaitCommitted { .. }, Frame::Durable(files)) => {
                 self.events.push_back(DonorEvent::Durable(files));
                 Ok(())
             }
-            // Hints about stale files: this release sends every file in full.
-            (
-                State::Streaming { .. } | State::AwaitCommitted { .. },
-                Frame::Have(_) | Frame::HaveEnd { .. },
-            ) => Ok(()),
+            (State::Streaming { .. }, Frame::Lacks(files)) if self.has_delta() => {
+                self.answered(DonorEvent::Lacks(files))
+            }
+            (State::Streaming { .. }, Frame::HaveFiles(files)) if self.has_delta() => {
+                self.answered(DonorEvent::HaveFiles(files))
+            }
+            (State::Streaming { .. }, Frame::Seek(files)) if self.has_delta() => {
+                self.answered(DonorEvent::Seek(files))
+            }
+            (State::Streaming { .. }, Frame::Have(have)) if self.has_delta() => {
+                self.answered(DonorEvent::Have(have))
+            }
+            (State::Streaming { .. }, Frame::HaveEnd { file, generation }) if self.has_delta() => {
+                self.answered(DonorEvent::HaveEnd((file, generation)))
+            }
             (
                 State::Streaming { .. } | State::AwaitCommitted { .. },
                 Frame::LimitedBy(bottleneck),
@@ -68,6 +78,16 @@ impl DonorSession {
         }
     }
 
+    /// The joiner said something of its stale copy.
+    fn answered(&mut self, event: DonorEvent) -> Result<(), ProtocolError> {
+        self.events.push_back(event);
+        Ok(())
+    }
+
+    pub(super) fn has_delta(&self) -> bool {
+        self.features.contains(Features::DELTA)
+    }
+
     fn on_welcome(&mut self, now: Millis, frame: &Frame) -> Result<(), ProtocolError> {
         let Some((token, exporter)) = self.handshake.take() else {
             return Err(self.misuse("Welcome without a handshake"));
@@ -75,10 +95,9 @@ impl DonorSession {
         let welcome = donor_check_welcome(frame, &token, &exporter, &Scope::Control)?;
         self.peer_software.clone_from(&welcome.software);
         self.liveness.proven(now);
-        self.events.push_back(DonorEvent::Welcomed {
-            transfer: welcome.transfer,
-            features: Features::negotiate(Features::SUPPORTED, welcome.features),
-        });
+        self.features = Features::negotiate(Features::SUPPORTED, welcome.features);
+        let (transfer, features) = (welcome.transfer, self.features);
+        self.events.push_back(DonorEvent::Welcomed { transfer, features });
         self.state = State::Welcomed;
         Ok(())
     }

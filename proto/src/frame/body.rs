@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Accept, Declaration, Finish, Frame, Have, Refusal, lists, ty};
+use super::{Accept, Declaration, Finish, Frame, Have, Refusal, compare, lists, ty};
 use crate::bottleneck::Bottleneck;
 use crate::codec::{Reader, put_u16, put_u32, put_u64};
 use crate::error::WireError;
@@ -31,7 +31,10 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             put_u64(out, *entries);
             put_u64(out, *bytes);
         }
-        Frame::Durable(files) => lists::put_durable(out, files),
+        Frame::Durable(files)
+        | Frame::Lacks(files)
+        | Frame::Seek(files)
+        | Frame::SameFiles(files) => lists::put_files(out, files),
         Frame::Finish(finish) => finish.encode(out),
         Frame::Committed { root_hash } => out.extend_from_slice(&root_hash.0),
         Frame::BypassAck | Frame::Bye => {}
@@ -40,13 +43,16 @@ pub(super) fn encode(frame: &Frame, out: &mut Vec<u8>) {
             put_u64(out, *files);
             out.push(*phase);
         }
-        Frame::Ack(chunks) => lists::put_acks(out, chunks),
+        Frame::Ack(chunks) | Frame::Again(chunks) => lists::put_acks(out, chunks),
         Frame::Have(have) => have.encode(out),
         Frame::HaveEnd { file, generation } => {
             put_u32(out, file.0);
             put_u16(out, generation.0);
         }
         Frame::LimitedBy(bottleneck) => out.push(bottleneck.number()),
+        Frame::Compare(asked) => compare::put_asked(out, asked),
+        Frame::HaveFiles(files) => compare::put_have_files(out, files),
+        Frame::Same(chunks) => lists::put_same(out, chunks),
     }
 }
 
@@ -63,7 +69,7 @@ pub(super) fn decode(ty: u8, reader: &mut Reader<'_>) -> Result<Frame, WireError
         ty::ENTRIES => Frame::Entries(lists::read_entries(reader)?),
         ty::GONE => Frame::Gone(lists::read_gone(reader)?),
         ty::MANIFEST_END => Frame::ManifestEnd { entries: reader.u64()?, bytes: reader.u64()? },
-        ty::DURABLE => Frame::Durable(lists::read_durable(reader)?),
+        ty::DURABLE => Frame::Durable(lists::read_files(reader)?),
         ty::FINISH => Frame::Finish(Finish::decode(reader)?),
         ty::COMMITTED => Frame::Committed { root_hash: RootHash(reader.array()?) },
         ty::HEARTBEAT => {
@@ -76,6 +82,13 @@ pub(super) fn decode(ty: u8, reader: &mut Reader<'_>) -> Result<Frame, WireError
             generation: crate::chunk::read_generation(reader)?,
         },
         ty::LIMITED_BY => Frame::LimitedBy(Bottleneck::from_number(reader.u8()?)),
+        ty::COMPARE => Frame::Compare(compare::read_asked(reader)?),
+        ty::LACKS => Frame::Lacks(lists::read_files(reader)?),
+        ty::HAVE_FILES => Frame::HaveFiles(compare::read_have_files(reader)?),
+        ty::SEEK => Frame::Seek(lists::read_files(reader)?),
+        ty::SAME => Frame::Same(lists::read_same(reader)?),
+        ty::SAME_FILES => Frame::SameFiles(lists::read_files(reader)?),
+        ty::AGAIN => Frame::Again(lists::read_acks(reader)?),
         _ => return Err(WireError::UnknownType { ty }),
     })
 }

@@ -1,6 +1,5 @@
-//! What the joiner's stale copy holds. Specified for deltas; this release neither sends nor uses
-//! it, and its type is optional, so an end may skip it: a file of which nothing is known is sent
-//! in full.
+//! What the joiner's stale copy holds, chunk by chunk. Only when DELTA is in force; see also
+//! [`super::compare`].
 
 use alloc::vec::Vec;
 
@@ -31,8 +30,7 @@ pub struct Have {
 pub struct HaveChunk {
     /// Its hash, as if the file had the declared size.
     pub hash: ChunkHash,
-    /// First 8 bytes of the keyed hash of each page ([`crate::hash::have_page`]); zeros beyond
-    /// the end of the file.
+    /// What [`crate::hash::PageKey`] makes of each page; zeros beyond the end of the file.
     pub pages: [[u8; 8]; PAGES_PER_CHUNK],
 }
 

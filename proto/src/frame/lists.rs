@@ -5,7 +5,9 @@ use alloc::vec::Vec;
 use crate::chunk::{CHUNK_REF_BYTES, put_chunk_ref, read_chunk_ref, read_generation};
 use crate::codec::{Reader, put_count, put_u16, put_u32};
 use crate::error::WireError;
-use crate::limits::{ACKS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, FILES_PER_FRAME_MAX};
+use crate::limits::{
+    ACKS_PER_FRAME_MAX, ENTRIES_PER_FRAME_MAX, FILES_PER_FRAME_MAX, SAME_CHUNKS_PER_FRAME_MAX,
+};
 use crate::manifest::{ENTRY_FIXED_BYTES, Entry};
 use crate::types::{ChunkRef, FileId, Generation};
 
@@ -41,7 +43,7 @@ pub(super) fn read_gone(reader: &mut Reader<'_>) -> Result<Vec<FileId>, WireErro
     Ok(files)
 }
 
-pub(super) fn put_durable(out: &mut Vec<u8>, files: &[(FileId, Generation)]) {
+pub(super) fn put_files(out: &mut Vec<u8>, files: &[(FileId, Generation)]) {
     put_count(out, files.len(), FILES_PER_FRAME_MAX);
     for (file, generation) in files {
         put_u32(out, file.0);
@@ -49,9 +51,7 @@ pub(super) fn put_durable(out: &mut Vec<u8>, files: &[(FileId, Generation)]) {
     }
 }
 
-pub(super) fn read_durable(
-    reader: &mut Reader<'_>,
-) -> Result<Vec<(FileId, Generation)>, WireError> {
+pub(super) fn read_files(reader: &mut Reader<'_>) -> Result<Vec<(FileId, Generation)>, WireError> {
     let count = reader.count("files", FILES_PER_FRAME_MAX, 6)?;
     let mut files = Vec::with_capacity(count);
     for _ in 0..count {
@@ -61,14 +61,30 @@ pub(super) fn read_durable(
 }
 
 pub(super) fn put_acks(out: &mut Vec<u8>, chunks: &[ChunkRef]) {
-    put_count(out, chunks.len(), ACKS_PER_FRAME_MAX);
+    put_chunks(out, chunks, ACKS_PER_FRAME_MAX);
+}
+
+pub(super) fn read_acks(reader: &mut Reader<'_>) -> Result<Vec<ChunkRef>, WireError> {
+    read_chunks(reader, ACKS_PER_FRAME_MAX)
+}
+
+pub(super) fn put_same(out: &mut Vec<u8>, chunks: &[ChunkRef]) {
+    put_chunks(out, chunks, SAME_CHUNKS_PER_FRAME_MAX);
+}
+
+pub(super) fn read_same(reader: &mut Reader<'_>) -> Result<Vec<ChunkRef>, WireError> {
+    read_chunks(reader, SAME_CHUNKS_PER_FRAME_MAX)
+}
+
+fn put_chunks(out: &mut Vec<u8>, chunks: &[ChunkRef], max: usize) {
+    put_count(out, chunks.len(), max);
     for chunk in chunks {
         put_chunk_ref(out, chunk);
     }
 }
 
-pub(super) fn read_acks(reader: &mut Reader<'_>) -> Result<Vec<ChunkRef>, WireError> {
-    let count = reader.count("chunks", ACKS_PER_FRAME_MAX, CHUNK_REF_BYTES)?;
+fn read_chunks(reader: &mut Reader<'_>, max: usize) -> Result<Vec<ChunkRef>, WireError> {
+    let count = reader.count("chunks", max, CHUNK_REF_BYTES)?;
     let mut chunks = Vec::with_capacity(count);
     for _ in 0..count {
         chunks.push(read_chunk_ref(reader)?);

@@ -47,8 +47,23 @@ pub const HAVE_END: u8 = 0x83;
 /// [`super::Frame::LimitedBy`].
 pub const LIMITED_BY: u8 = 0x84;
 
+/// [`super::Frame::Compare`].
+pub const COMPARE: u8 = 0x85;
+/// [`super::Frame::Lacks`].
+pub const LACKS: u8 = 0x86;
+/// [`super::Frame::HaveFiles`].
+pub const HAVE_FILES: u8 = 0x87;
+/// [`super::Frame::Seek`].
+pub const SEEK: u8 = 0x88;
+/// [`super::Frame::Same`].
+pub const SAME: u8 = 0x89;
+/// [`super::Frame::SameFiles`].
+pub const SAME_FILES: u8 = 0x8a;
+/// [`super::Frame::Again`].
+pub const AGAIN: u8 = 0x8b;
+
 /// Every type with its name in the specification.
-pub const ALL: [(u8, &str); 22] = [
+pub const ALL: [(u8, &str); 29] = [
     (HELLO, "Hello"),
     (WELCOME, "Welcome"),
     (REFUSE, "Refuse"),
@@ -71,4 +86,11 @@ pub const ALL: [(u8, &str); 22] = [
     (HAVE, "Have"),
     (HAVE_END, "HaveEnd"),
     (LIMITED_BY, "LimitedBy"),
+    (COMPARE, "Compare"),
+    (LACKS, "Lacks"),
+    (HAVE_FILES, "HaveFiles"),
+    (SEEK, "Seek"),
+    (SAME, "Same"),
+    (SAME_FILES, "SameFiles"),
+    (AGAIN, "Again"),
 ];

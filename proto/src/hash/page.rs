@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use blake3::Hasher;
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
+use crate::chunk::page_len;
 use crate::hash::ChunkHash;
 use crate::limits::{CHUNK_BYTES_U64, PAGE_BYTES};
 use crate::types::{ChunkIndex, TransferId, chunk_len};
@@ -18,15 +19,7 @@ pub struct PageHash(pub [u8; 32]);
 /// The nodes of a chunk's pages, in order. `plain` as for [`crate::hash::chunk_hash`].
 #[must_use]
 pub fn page_hashes(file_size: u64, chunk: ChunkIndex, plain: &[u8]) -> Vec<PageHash> {
-    let is_top = file_size <= PAGE_BYTES as u64;
-    let node = |(index, page): (usize, &[u8])| {
-        if is_top {
-            return PageHash(*blake3::hash(page).as_bytes());
-        }
-        let offset = chunk.offset() + (index * PAGE_BYTES) as u64;
-        PageHash(Hasher::new().set_input_offset(offset).update(page).finalize_non_root())
-    };
-    plain.chunks(PAGE_BYTES).enumerate().map(node).collect()
+    (0..).zip(plain.chunks(PAGE_BYTES)).map(|page| page_hash(file_size, chunk, page)).collect()
 }
 
 /// The chunk's node made from its pages' nodes; equals [`crate::hash::chunk_hash`].
@@ -63,13 +56,49 @@ pub fn chunk_from_pages(
     }
 }
 
-/// What a `Have` frame says of a page: 8 bytes, keyed by the transfer.
+/// Makes what a `Have` frame says of a page: 8 bytes, keyed by the transfer.
 ///
 /// Why keyed: with 8 bytes of a plain hash, somebody who may write rows could prepare two pages
 /// that look equal; without the key he cannot.
+#[derive(Clone)]
+pub struct PageKey([u8; 32]);
+
+impl core::fmt::Debug for PageKey {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("PageKey(..)")
+    }
+}
+
+impl PageKey {
+    /// The key of a transfer.
+    #[must_use]
+    pub fn new(transfer: &TransferId) -> Self {
+        Self(blake3::derive_key(PAGE_KEY_CONTEXT, &transfer.0))
+    }
+
+    /// What is said of this page.
+    #[must_use]
+    pub fn of(&self, page: &PageHash) -> [u8; 8] {
+        let [a, b, c, d, e, f, g, h, ..] = *blake3::keyed_hash(&self.0, &page.0).as_bytes();
+        [a, b, c, d, e, f, g, h]
+    }
+}
+
+/// The node of a page of zeros.
 #[must_use]
-pub fn have_page(transfer: &TransferId, page: &PageHash) -> [u8; 8] {
-    let key = blake3::derive_key(PAGE_KEY_CONTEXT, &transfer.0);
-    let [a, b, c, d, e, f, g, h, ..] = *blake3::keyed_hash(&key, &page.0).as_bytes();
-    [a, b, c, d, e, f, g, h]
+pub fn zero_page_hash(file_size: u64, chunk: ChunkIndex, page: u32) -> PageHash {
+    static ZEROS: [u8; PAGE_BYTES] = [0; PAGE_BYTES];
+    let len = page_len(chunk_len(file_size, chunk), page);
+    let zeros = ZEROS.get(..usize::try_from(len).unwrap_or(0)).unwrap_or_default();
+    page_hash(file_size, chunk, (page, zeros))
+}
+
+/// The node of one page, of which number and content are given.
+#[must_use]
+pub fn page_hash(file_size: u64, chunk: ChunkIndex, (page, content): (u32, &[u8])) -> PageHash {
+    if file_size <= PAGE_BYTES as u64 || content.is_empty() {
+        return PageHash(*blake3::hash(content).as_bytes());
+    }
+    let offset = chunk.offset() + u64::from(page) * PAGE_BYTES as u64;
+    PageHash(Hasher::new().set_input_offset(offset).update(content).finalize_non_root())
 }

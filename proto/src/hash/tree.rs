@@ -65,6 +65,12 @@ impl FileTree {
         Ok(())
     }
 
+    /// Whether the node of a chunk is known.
+    #[must_use]
+    pub fn has(&self, chunk: ChunkIndex) -> bool {
+        u64::from(chunk.0) < self.merged || self.ahead.contains_key(&chunk.0)
+    }
+
     /// How many chunks are still missing.
     #[must_use]
     pub fn missing(&self) -> u64 {

@@ -5,8 +5,8 @@ use alloc::vec::Vec;
 use super::{JoinerSession, State};
 use crate::bottleneck::Bottleneck;
 use crate::error::ProtocolError;
-use crate::frame::{Accept, Frame, Refusal};
-use crate::limits::FILES_PER_FRAME_MAX;
+use crate::frame::{Accept, FileRef, Frame, Have, HaveFile, Refusal};
+use crate::limits::{FILES_PER_FRAME_MAX, HAVE_CHUNKS_PER_FRAME_MAX};
 use crate::liveness::Progress;
 use crate::root::RootHash;
 use crate::tally::Tally;
@@ -83,6 +83,71 @@ impl JoinerSession {
             self.transmit.push_back(Frame::Durable(files.to_vec()));
         }
         Ok(())
+    }
+
+    /// Says that nothing is known of these files.
+    ///
+    /// Errors: not receiving, or DELTA is not in force.
+    pub fn lacks(&mut self, files: &[FileRef]) -> Result<(), ProtocolError> {
+        self.answer("lacks")?;
+        let frames = files.chunks(FILES_PER_FRAME_MAX).map(|files| Frame::Lacks(files.to_vec()));
+        self.transmit.extend(frames);
+        Ok(())
+    }
+
+    /// Says that these files may be in the stale copy by another name.
+    ///
+    /// Errors: as [`JoinerSession::lacks`].
+    pub fn seek(&mut self, files: &[FileRef]) -> Result<(), ProtocolError> {
+        self.answer("seek")?;
+        let frames = files.chunks(FILES_PER_FRAME_MAX).map(|files| Frame::Seek(files.to_vec()));
+        self.transmit.extend(frames);
+        Ok(())
+    }
+
+    /// Says which hashes stale files have.
+    ///
+    /// Errors: as [`JoinerSession::lacks`].
+    pub fn have_files(&mut self, files: &[HaveFile]) -> Result<(), ProtocolError> {
+        self.answer("have_files")?;
+        let frames = files.chunks(FILES_PER_FRAME_MAX);
+        self.transmit.extend(frames.map(|files| Frame::HaveFiles(files.to_vec())));
+        Ok(())
+    }
+
+    /// Describes chunks of a stale file, at most [`HAVE_CHUNKS_PER_FRAME_MAX`].
+    ///
+    /// Errors: as [`JoinerSession::lacks`]; too many chunks.
+    pub fn have(&mut self, have: Have) -> Result<(), ProtocolError> {
+        self.answer("have")?;
+        crate::codec::check_len("chunks", have.chunks.len(), HAVE_CHUNKS_PER_FRAME_MAX)
+            .map_err(ProtocolError::Unsendable)?;
+        self.transmit.push_back(Frame::Have(have));
+        Ok(())
+    }
+
+    /// Says that no more is known of a stale file.
+    ///
+    /// Errors: as [`JoinerSession::lacks`].
+    pub fn have_end(&mut self, (file, generation): FileRef) -> Result<(), ProtocolError> {
+        self.answer("have_end")?;
+        self.transmit.push_back(Frame::HaveEnd { file, generation });
+        Ok(())
+    }
+
+    fn answer(&self, command: &'static str) -> Result<(), ProtocolError> {
+        match self.state {
+            State::Receiving { .. } if self.has_delta() => Ok(()),
+            State::AwaitHello
+            | State::AwaitDeclare
+            | State::Deciding { .. }
+            | State::Receiving { .. }
+            | State::Finishing { .. }
+            | State::Committed
+            | State::AwaitBye
+            | State::Closed
+            | State::Failed => Err(self.misuse(command)),
+        }
     }
 
     /// Tells what limits the transfer, as far as the joiner can see; the last word counts.

@@ -9,6 +9,7 @@ use crate::frame::Frame;
 use crate::lane::{joiner_check_hello, joiner_welcome};
 use crate::manifest::Entry;
 use crate::types::{FileId, LaneId, Millis};
+use crate::version::Features;
 
 impl JoinerSession {
     pub(super) fn step(&mut self, now: Millis, frame: Frame) -> Result<(), ProtocolError> {
@@ -44,6 +45,18 @@ impl JoinerSession {
                 self.events.push_back(JoinerEvent::PeerLimitedBy(bottleneck));
                 Ok(())
             }
+            (State::Receiving { .. }, Frame::Compare(asked)) if self.has_delta() => {
+                self.events.push_back(JoinerEvent::Compare(asked));
+                Ok(())
+            }
+            (State::Receiving { .. }, Frame::Same(chunks)) if self.has_delta() => {
+                self.events.push_back(JoinerEvent::Same(chunks));
+                Ok(())
+            }
+            (State::Receiving { .. }, Frame::SameFiles(files)) if self.has_delta() => {
+                self.events.push_back(JoinerEvent::SameFiles(files));
+                Ok(())
+            }
             (State::Receiving { lanes }, Frame::Finish(finish)) => {
                 self.tally.finish(finish.entries, finish.bytes)?;
                 self.state = State::Finishing { lanes, root_hash: finish.root_hash };
@@ -66,15 +79,18 @@ impl JoinerSession {
             return Err(self.misuse("Hello without a handshake"));
         };
         let accepted = joiner_check_hello(frame, &token, &exporter, None)?;
-        self.features = accepted.features;
+        self.features = Features::negotiate(self.side.features, accepted.features);
         self.peer_software = accepted.software;
-        let welcome =
-            joiner_welcome(&token, &exporter, &Scope::Control, self.transfer, &self.software);
+        let welcome = joiner_welcome(&token, &exporter, &Scope::Control, &self.side);
         self.transmit.push_back(welcome);
         self.liveness.proven(now);
         self.events.push_back(JoinerEvent::Authenticated(accepted.peer));
         self.state = State::AwaitDeclare;
         Ok(())
+    }
+
+    pub(super) fn has_delta(&self) -> bool {
+        self.features.contains(Features::DELTA)
     }
 
     fn on_lane_offer(

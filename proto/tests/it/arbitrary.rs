@@ -178,6 +178,34 @@ fn have() -> impl Strategy<Value = Have> {
     })
 }
 
+fn file_refs() -> impl Strategy<Value = Vec<FileRef>> {
+    vec((any::<u32>().prop_map(FileId), (0..=GENERATION_MAX).prop_map(Generation)), 0..50)
+}
+
+/// What is said about a stale copy.
+fn delta() -> impl Strategy<Value = Frame> {
+    let how = prop_oneof![Just(How::Any), Just(How::Pages), any::<[u8; 8]>().prop_map(How::Twin)];
+    let asked = (any::<u32>(), 0..=GENERATION_MAX, how).prop_map(|(file, generation, how)| Asked {
+        file: FileId(file),
+        generation: Generation(generation),
+        how,
+    });
+    let have_file = (any::<u32>(), 0..=GENERATION_MAX, any::<[u8; 32]>()).prop_map(
+        |(file, generation, hash)| (FileId(file), Generation(generation), FileHash(hash)),
+    );
+    prop_oneof![
+        have().prop_map(Frame::Have),
+        chunk_ref().prop_map(|at| Frame::HaveEnd { file: at.file, generation: at.generation }),
+        vec(asked, 0..50).prop_map(Frame::Compare),
+        file_refs().prop_map(Frame::Lacks),
+        vec(have_file, 0..50).prop_map(Frame::HaveFiles),
+        file_refs().prop_map(Frame::Seek),
+        vec(chunk_ref(), 0..300).prop_map(Frame::Same),
+        file_refs().prop_map(Frame::SameFiles),
+        vec(chunk_ref(), 0..=ACKS_PER_FRAME_MAX).prop_map(Frame::Again),
+    ]
+}
+
 /// Every kind of frame.
 pub(crate) fn frame() -> impl Strategy<Value = Frame> {
     let lane = || (0..LANES_MAX).prop_map(LaneId);
@@ -201,9 +229,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         vec(any::<u32>().prop_map(FileId), 0..50).prop_map(Frame::Gone),
         (any::<u64>(), any::<u64>())
             .prop_map(|(entries, bytes)| Frame::ManifestEnd { entries, bytes }),
-        vec((any::<u32>(), 0..=GENERATION_MAX), 0..50).prop_map(|files| {
-            Frame::Durable(files.iter().map(|(f, g)| (FileId(*f), Generation(*g))).collect())
-        }),
+        file_refs().prop_map(Frame::Durable),
         finish().prop_map(Frame::Finish),
         any::<[u8; 32]>().prop_map(|hash| Frame::Committed { root_hash: RootHash(hash) }),
     ];
@@ -212,9 +238,7 @@ pub(crate) fn frame() -> impl Strategy<Value = Frame> {
         Just(Frame::Bye),
         (any::<u64>(), any::<u64>(), any::<u8>())
             .prop_map(|(bytes, files, phase)| Frame::Heartbeat { bytes, files, phase }),
-        have().prop_map(Frame::Have),
-        chunk_ref().prop_map(|at| Frame::HaveEnd { file: at.file, generation: at.generation }),
         proptest::sample::select(&Bottleneck::ALL[..]).prop_map(Frame::LimitedBy),
     ];
-    prop_oneof![handshake, lanes, manifest, rest]
+    prop_oneof![handshake, lanes, manifest, rest, delta()]
 }

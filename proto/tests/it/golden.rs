@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use fastsst_proto::auth::proof;
-use fastsst_proto::hash::{chunk_hash, have_page, page_hashes, zero_chunk_hash};
+use fastsst_proto::hash::{chunk_hash, page_hashes, zero_chunk_hash};
 use fastsst_proto::*;
 
 use crate::wire::{decode, encoded};
@@ -161,8 +161,28 @@ fn transfer_frames() -> Vec<(&'static str, Frame)> {
     ]
 }
 
+fn delta() -> Vec<(&'static str, Frame)> {
+    let asked = |file, how| Asked { file: FileId(file), generation: Generation(1), how };
+    let questions = vec![
+        asked(7, How::Any),
+        asked(0x0a0b_0c0d, How::Pages),
+        asked(9, How::Twin(counting(0xa0))),
+    ];
+    let files = || vec![(FileId(7), Generation(1)), (FileId(0x0a0b_0c0d), Generation(0))];
+    let hash = FileHash(counting(0x20));
+    vec![
+        ("compare", Frame::Compare(questions)),
+        ("lacks", Frame::Lacks(files())),
+        ("have_files", Frame::HaveFiles(vec![(FileId(7), Generation(1), hash)])),
+        ("seek", Frame::Seek(files())),
+        ("same", Frame::Same(vec![at(0), at(0x0506)])),
+        ("same_files", Frame::SameFiles(files())),
+        ("again", Frame::Again(vec![at(0x0506)])),
+    ]
+}
+
 fn frames() -> Vec<(&'static str, Frame)> {
-    handshake().into_iter().chain(transfer_frames()).collect()
+    handshake().into_iter().chain(transfer_frames()).chain(delta()).collect()
 }
 
 fn chunks() -> Vec<(&'static str, ChunkHeader)> {
@@ -177,7 +197,13 @@ fn chunks() -> Vec<(&'static str, ChunkHeader)> {
     };
     let zstd = ChunkHeader { encoding: Encoding::Zstd, payload_len: 77, ..raw };
     let hole = ChunkHeader { sent: PageMask(0), zero: PageMask(0b111), payload_len: 0, ..raw };
-    vec![("chunk_raw", raw), ("chunk_zstd", zstd), ("chunk_hole", hole)]
+    let keeps = ChunkHeader { sent: PageMask(0b100), zero: PageMask(0), payload_len: 5, ..raw };
+    vec![
+        ("chunk_raw", raw),
+        ("chunk_zstd", zstd),
+        ("chunk_hole", hole),
+        ("chunk_of_changed_pages", keeps),
+    ]
 }
 
 /// Every frame has a fixture. With `FASTSST_WRITE_FIXTURES=1`, for the one who adds a frame, the
@@ -263,7 +289,7 @@ fn values() -> String {
         ("chunk_first_of_two", chunk_hash(size, ChunkIndex(0), &bytes[..1 << 20]).to_string()),
         ("chunk_second_of_two", chunk_hash(size, ChunkIndex(1), &bytes[1 << 20..]).to_string()),
         ("chunk_zeros_first_of_two", zero_chunk_hash(size, ChunkIndex(0)).to_string()),
-        ("have_page", hex(&have_page(&transfer(), &page))),
+        ("have_page", hex(&PageKey::new(&transfer()).of(&page))),
         ("root_hash_of_nothing", RootHasher::new().finish().to_string()),
         ("root_hash_of_four_entries", root_of_four().to_string()),
     ];

@@ -1,6 +1,8 @@
 //! Chunks in any order hash like the whole file.
 
-use fastsst_proto::hash::{chunk_from_pages, chunk_hash, have_page, page_hashes, zero_chunk_hash};
+use fastsst_proto::hash::{
+    chunk_from_pages, chunk_hash, page_hash, page_hashes, zero_chunk_hash, zero_page_hash,
+};
 use fastsst_proto::types::{chunk_count, chunk_len};
 use fastsst_proto::*;
 use proptest::prelude::*;
@@ -187,7 +189,27 @@ fn lengths_that_fit_no_tree_do_not_panic() {
 #[test]
 fn a_page_of_have_is_keyed_by_the_transfer() {
     let page = page_hashes(5, ChunkIndex(0), b"hello")[0];
-    let a = have_page(&TransferId([1; 16]), &page);
-    let b = have_page(&TransferId([2; 16]), &page);
-    assert_ne!(a, b);
+    let a = PageKey::new(&TransferId([1; 16]));
+    let b = PageKey::new(&TransferId([2; 16]));
+    assert_ne!(a.of(&page), b.of(&page));
+    assert_eq!(format!("{a:?}"), "PageKey(..)", "a key is not printed");
+}
+
+#[test]
+fn a_page_alone_hashes_like_the_page_among_others() {
+    let all = content(2 * MIB + 16384 + 9);
+    for size in [1, 16384, 16385, 3 * 16384 + 7, MIB, MIB + 1, all.len()] {
+        let zeros = vec![0; size];
+        for (chunk, plain) in (0..).map(ChunkIndex).zip(all[..size].chunks(MIB)) {
+            let pages = page_hashes(size as u64, chunk, plain);
+            let len = plain.len();
+            let zero = page_hashes(size as u64, chunk, &zeros[..len]);
+            for (number, content) in (0..).zip(plain.chunks(16384)) {
+                let page = page_hash(size as u64, chunk, (number, content));
+                assert_eq!(page, pages[number as usize], "{size} {chunk:?} {number}");
+                let page = zero_page_hash(size as u64, chunk, number);
+                assert_eq!(page, zero[number as usize], "{size} {chunk:?} {number} zero");
+            }
+        }
+    }
 }

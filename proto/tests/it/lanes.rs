@@ -4,7 +4,7 @@ use fastsst_proto::lane::{donor_check_welcome, donor_hello, joiner_check_hello, 
 use fastsst_proto::limits::UNACKED_CHUNKS_PER_LANE_MAX;
 use fastsst_proto::*;
 
-use crate::pair::{TRANSFER, exporter, token};
+use crate::pair::{TRANSFER, exporter, plain, side, token};
 
 const OTHER: TransferId = TransferId([0x44; 16]);
 const LANE: LaneId = LaneId(3);
@@ -17,7 +17,7 @@ fn a_lane_of_this_transfer_is_welcome() {
     assert_eq!(accepted.peer.role(), Role::Donor);
     assert_eq!(accepted.peer.scope(), &accepted.scope);
     assert_eq!(accepted.software, "donor 1");
-    let welcome = joiner_welcome(&token(), &exporter(), &accepted.scope, TRANSFER, "joiner 1");
+    let welcome = joiner_welcome(&token(), &exporter(), &accepted.scope, &side(plain()));
     let welcome = donor_check_welcome(&welcome, &token(), &exporter(), &accepted.scope).unwrap();
     assert_eq!(welcome.transfer, TRANSFER);
 }
@@ -57,9 +57,10 @@ fn a_proof_for_one_lane_does_not_open_another() {
 fn the_donor_checks_who_answers() {
     let scope = Scope::Lane { transfer: TRANSFER, lane: LANE };
     let check = |frame: &Frame| donor_check_welcome(frame, &token(), &exporter(), &scope);
-    let other = joiner_welcome(&token(), &exporter(), &scope, OTHER, "x");
+    let elsewhere = JoinerSide { transfer: OTHER, ..side(plain()) };
+    let other = joiner_welcome(&token(), &exporter(), &scope, &elsewhere);
     assert_eq!(check(&other), Err(ProtocolError::WrongTransfer));
-    let control = joiner_welcome(&token(), &exporter(), &Scope::Control, TRANSFER, "x");
+    let control = joiner_welcome(&token(), &exporter(), &Scope::Control, &side(plain()));
     assert_eq!(check(&control), Err(ProtocolError::WrongProof));
     let refusal = Refusal { code: 5, text: "busy".into() };
     assert_eq!(check(&Frame::Refuse(refusal.clone())), Err(ProtocolError::Refused(refusal)));

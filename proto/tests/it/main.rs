@@ -8,6 +8,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers that the tests make themselves")]
 
 mod arbitrary;
+mod delta;
 mod document;
 mod golden;
 mod hashes;

@@ -47,6 +47,16 @@ pub(crate) fn entry(id: u32, generation: u16, size: u64) -> Entry {
     }
 }
 
+/// A joiner that offers this.
+pub(crate) fn side(features: Features) -> JoinerSide {
+    JoinerSide { transfer: TRANSFER, features, software: "joiner 1".into() }
+}
+
+/// What a joiner without a stale copy offers.
+pub(crate) fn plain() -> Features {
+    Features::SUPPORTED.without(Features::DELTA)
+}
+
 /// A donor and a joiner on one clock.
 pub(crate) struct Pair {
     pub(crate) now: Millis,
@@ -58,11 +68,16 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) fn new() -> Self {
+        Self::offering(plain())
+    }
+
+    /// A pair of which the joiner offers this.
+    pub(crate) fn offering(features: Features) -> Self {
         let now = Millis(1_000_000);
         Self {
             now,
             donor: DonorSession::new(now, &token(), exporter(), "donor 1".into()),
-            joiner: JoinerSession::new(now, &token(), exporter(), TRANSFER, "joiner 1".into()),
+            joiner: JoinerSession::new(now, &token(), exporter(), side(features)),
             to_joiner: VecDeque::new(),
             to_donor: VecDeque::new(),
         }
@@ -70,7 +85,16 @@ impl Pair {
 
     /// A pair in the middle of a full transfer over two lanes, all events taken.
     pub(crate) fn streaming() -> Self {
-        let mut pair = Self::new();
+        Self::new().started()
+    }
+
+    /// The same with a stale copy at the joiner.
+    pub(crate) fn comparing() -> Self {
+        Self::offering(Features::SUPPORTED).started()
+    }
+
+    fn started(self) -> Self {
+        let mut pair = self;
         pair.exchange().unwrap();
         pair.donor.declare(declaration(4)).unwrap();
         pair.exchange().unwrap();

@@ -4,13 +4,13 @@ use fastsst_proto::error::codes;
 use fastsst_proto::limits::*;
 use fastsst_proto::*;
 
-use crate::pair::{Pair, TRANSFER, declaration, entry, exporter, token};
+use crate::pair::{Pair, TRANSFER, declaration, entry, exporter, plain, side, token};
 use crate::wire::{decode, encoded};
 
 const NOW: Millis = Millis(0);
 
 fn joiner() -> JoinerSession {
-    JoinerSession::new(NOW, &token(), exporter(), TRANSFER, "joiner 1".into())
+    JoinerSession::new(NOW, &token(), exporter(), side(plain()))
 }
 
 fn donor_with(token: &Secret) -> DonorSession {
@@ -80,7 +80,7 @@ fn another_program_is_refused() {
 fn a_joiner_without_the_token_gets_nothing() {
     let mut donor = donor_with(&token());
     let other = Secret::from_bytes([9; 16]);
-    let welcome = lane::joiner_welcome(&other, &exporter(), &Scope::Control, TRANSFER, "x");
+    let welcome = lane::joiner_welcome(&other, &exporter(), &Scope::Control, &side(plain()));
     assert_eq!(donor.handle_frame(NOW, welcome), Err(ProtocolError::WrongProof));
     assert!(donor.is_over());
 }

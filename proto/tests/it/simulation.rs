@@ -7,7 +7,7 @@ use fastsst_proto::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::pair::{Pair, TRANSFER, declaration, entry};
+use crate::pair::{Pair, TRANSFER, declaration, entry, plain};
 use crate::{arbitrary, survives};
 
 /// What the donor's owner does in one pass.
@@ -106,6 +106,11 @@ impl Donor {
                 DonorEvent::PeerProgress { .. } => {}
                 DonorEvent::PeerLimitedBy(seen) => self.joiner_limited_by = seen,
                 DonorEvent::BypassDone => panic!("no bypass"),
+                DonorEvent::Lacks(_)
+                | DonorEvent::HaveFiles(_)
+                | DonorEvent::Seek(_)
+                | DonorEvent::Have(_)
+                | DonorEvent::HaveEnd(_) => panic!("there is no stale copy"),
             }
         }
         if !self.is_started {
@@ -199,6 +204,9 @@ impl Joiner {
                 JoinerEvent::Bye => self.is_closed = true,
                 JoinerEvent::PeerProgress { .. } => {}
                 JoinerEvent::PeerLimitedBy(seen) => self.donor_limited_by = seen,
+                JoinerEvent::Compare(_) | JoinerEvent::Same(_) | JoinerEvent::SameFiles(_) => {
+                    panic!("there is no stale copy")
+                }
             }
         }
         if !self.unreported.is_empty() {
@@ -258,9 +266,14 @@ proptest! {
     #[test]
     fn any_frame_in_any_state_is_taken_or_refused(
         progress in 0..4u8,
+        with_delta in any::<bool>(),
         frames in vec(arbitrary::frame(), 1..6),
     ) {
-        let mut pair = if progress < 2 { Pair::new() } else { Pair::streaming() };
+        let mut pair = match (progress < 2, with_delta) {
+            (true, _) => Pair::new(),
+            (false, true) => Pair::comparing(),
+            (false, false) => Pair::streaming(),
+        };
         if progress == 1 {
             pair.exchange().unwrap();
         }
@@ -303,12 +316,16 @@ fn a_bypass_hands_over_the_position_and_nothing_else() {
 
 #[test]
 fn both_ends_learn_who_the_other_is_and_what_is_in_force() {
-    let mut pair = Pair::new();
+    let mut pair = Pair::offering(Features::SUPPORTED);
     pair.exchange().unwrap();
     assert_eq!((pair.donor.peer_software(), pair.joiner.peer_software()), ("joiner 1", "donor 1"));
     assert_eq!(pair.joiner.features(), Features::SUPPORTED);
-    let welcomed = DonorEvent::Welcomed { transfer: TRANSFER, features: Features::SUPPORTED };
-    assert_eq!(pair.donor_events(), [welcomed]);
+    let welcomed = |features| [DonorEvent::Welcomed { transfer: TRANSFER, features }];
+    assert_eq!(pair.donor_events(), welcomed(Features::SUPPORTED));
+    let mut pair = Pair::new();
+    pair.exchange().unwrap();
+    assert_eq!(pair.joiner.features(), plain(), "the donor could, the joiner has no use for it");
+    assert_eq!(pair.donor_events(), welcomed(plain()));
 }
 
 #[test]
@@ -358,20 +375,4 @@ fn a_lane_is_offered_again_while_the_end_is_near() {
     pair.joiner.lane_ready(LaneId(1), false).unwrap();
     pair.exchange().unwrap();
     assert_eq!(pair.donor_events(), [DonorEvent::LaneReady { lane: LaneId(1), own_socket: false }]);
-}
-
-#[test]
-fn what_a_stale_copy_has_is_read_and_left_alone() {
-    let mut pair = Pair::streaming();
-    let have = Have {
-        file: FileId(0),
-        generation: Generation(0),
-        first_chunk: ChunkIndex(0),
-        chunks: vec![],
-    };
-    let end = Frame::HaveEnd { file: FileId(0), generation: Generation(0) };
-    for frame in [Frame::Have(have), end] {
-        pair.donor.handle_frame(pair.now, frame).unwrap();
-    }
-    assert_eq!(pair.donor_events(), []);
 }

@@ -178,10 +178,39 @@ fn before_the_handshake_only_the_handshake_is_read() {
 #[test]
 fn counts_are_checked_against_limit_and_body() {
     let count = |ty, count: u32| decode_body(ty, &count.to_le_bytes());
-    for ty in [ty::ENTRIES, ty::GONE, ty::DURABLE, ty::ACK] {
+    let lists = [
+        ty::ENTRIES,
+        ty::GONE,
+        ty::DURABLE,
+        ty::ACK,
+        ty::COMPARE,
+        ty::LACKS,
+        ty::HAVE_FILES,
+        ty::SEEK,
+        ty::SAME,
+        ty::SAME_FILES,
+        ty::AGAIN,
+    ];
+    for ty in lists {
         assert_eq!(count(ty, 0).unwrap().unwrap().ty(), ty);
         assert_eq!(count(ty, 5), Err(WireError::Truncated));
         assert!(matches!(count(ty, u32::MAX), Err(WireError::TooLong { .. })));
+    }
+}
+
+#[test]
+fn a_question_of_an_unknown_kind_is_refused() {
+    let question = |how: u8, page: [u8; 8]| {
+        let body = [&[1, 0, 0, 0, 9, 0, 0, 0, 0, 0, how][..], &page].concat();
+        decode_body(ty::COMPARE, &body)
+    };
+    let page = [0, 0, 0, 0, 0, 0, 0, 1];
+    assert!(
+        question(0, [0; 8]).is_ok() && question(1, [0; 8]).is_ok() && question(2, page).is_ok()
+    );
+    for (how, page) in [(0, page), (1, page), (3, [0; 8])] {
+        let wrong = WireError::BadValue { what: "question about a file" };
+        assert_eq!(question(how, page), Err(wrong), "{how}");
     }
 }
 
@@ -225,7 +254,13 @@ fn texts_for_people_are_cut_and_cleaned() {
 #[test]
 fn frames_at_their_limits_fit() {
     let have = HaveChunk { hash: ChunkHash([1; 32]), pages: [[2; 8]; 64] };
+    let asked = Asked { file: FileId(1), generation: Generation(0), how: How::Twin([u8::MAX; 8]) };
+    let have_file = (FileId(1), Generation(2), FileHash([3; 32]));
     let frames = [
+        Frame::Compare(vec![asked; FILES_PER_FRAME_MAX]),
+        Frame::HaveFiles(vec![have_file; FILES_PER_FRAME_MAX]),
+        Frame::Same(vec![ChunkRef::default(); SAME_CHUNKS_PER_FRAME_MAX]),
+        Frame::Again(vec![ChunkRef::default(); ACKS_PER_FRAME_MAX]),
         Frame::Ack(vec![ChunkRef::default(); ACKS_PER_FRAME_MAX]),
         Frame::Gone(vec![FileId(1); FILES_PER_FRAME_MAX]),
         Frame::Durable(vec![(FileId(1), Generation(2)); FILES_PER_FRAME_MAX]),

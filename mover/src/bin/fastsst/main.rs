@@ -1,7 +1,6 @@
 //! `fastsst`: send a directory tree to another machine, receive one, or verify one.
 
 mod args;
-mod in_use;
 mod keep;
 mod log;
 mod receive;

@@ -7,22 +7,23 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
+use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::STAGING_NAME;
 use fastsst_mover::{
     AnyDonor, Cancel, Code, Error, Owner, Progress, ReceiveConfig, Received, Receiver, Result,
-    TargetRoot,
+    TargetRoot, in_use,
 };
 use fastsst_proto::ticket::Ticket;
 
 use crate::keep::KeepNothing;
 use crate::send::{ROOT, SOFTWARE};
-use crate::{args, in_use, report, signals};
+use crate::{args, report, signals};
 
 /// Receives a directory.
 pub(crate) fn run(args: args::Receive) -> Result<()> {
     let options = args.options()?;
     if args.replace {
-        in_use::check(&args.into)?;
+        in_use::check(&Dir::open_target(&args.into)?)?;
     } else {
         must_be_empty(&args.into)?;
     }

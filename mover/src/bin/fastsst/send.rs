@@ -3,20 +3,21 @@
 use std::io::Read;
 use std::sync::Arc;
 
+use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::{AllFiles, SourceRoot};
-use fastsst_mover::{Cancel, Code, Error, NoFreeze, Progress, Result, SendConfig};
+use fastsst_mover::{Cancel, Code, Error, NoFreeze, Progress, Result, SendConfig, in_use};
 use fastsst_proto::limits::TICKET_BYTES_MAX;
 use fastsst_proto::ticket::Ticket;
 use zeroize::Zeroizing;
 
-use crate::{args, in_use, report, signals};
+use crate::{args, report, signals};
 
 /// Sends a directory.
 pub(crate) fn run(args: args::Send) -> Result<()> {
     let options = args.options()?;
     let ticket = ticket(&args.to)?;
     if !args.force {
-        in_use::check(&args.dir)?;
+        in_use::check(&Dir::open_source(&args.dir)?)?;
     }
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
     signals::watch(&cancel)?;

@@ -132,7 +132,9 @@ fn tcp_is_measured_where_it_can_win_and_no_chunk_is_lost_or_sent_twice() {
     assert_eq!(done.sent["lanes_replaced"], 0, "{:#}", done.sent);
     let [bytes, wire] = ["bytes", "wire_bytes"].map(|key| done.sent[key].as_u64().unwrap());
     assert!((bytes..bytes + (1 << 20)).contains(&wire), "{:#}", done.sent);
-    assert_eq!(done.received["wire_bytes"], wire, "{:#}", done.received);
+    // The conversation counts, too, and the joiner's figures are made before its end.
+    let received = done.received["wire_bytes"].as_u64().unwrap();
+    assert!(received.abs_diff(wire) < 4096, "{:#}", done.received);
 }
 
 #[test]

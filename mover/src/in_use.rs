@@ -1,14 +1,15 @@
 //! Whether a database server is working on a directory.
 
-use std::fs::File;
-use std::path::Path;
-
-use fastsst_mover::{Code, Error, Result};
+use fastsst_proto::path::RelPath;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
+
+use crate::disk::FileMode;
+use crate::error::{Code, Error, Result};
+use crate::tree::Dir;
 
 /// Files a running MariaDB or MySQL holds an fcntl lock on (InnoDB's first data file, Aria's
 /// control file).
-const LOCKED_BY_SERVERS: [&str; 2] = ["ibdata1", "aria_log_control"];
+const LOCKED_BY_SERVERS: [&[u8]; 2] = [b"ibdata1", b"aria_log_control"];
 
 /// Refuses a directory that a server has open: its files would change under our hands.
 ///
@@ -16,10 +17,12 @@ const LOCKED_BY_SERVERS: [&str; 2] = ["ibdata1", "aria_log_control"];
 ///
 /// # Errors
 /// E30 naming the file and the process.
-pub(crate) fn check(dir: &Path) -> Result<()> {
+pub fn check(dir: &Dir) -> Result<()> {
     for name in LOCKED_BY_SERVERS {
-        let path = dir.join(name);
-        let Ok(file) = File::open(&path) else { continue };
+        let path =
+            RelPath::parse(name).map_err(|error| Error::bug("a file name").because(error))?;
+        // Whoever may not read a file will fail at it by himself, with better words.
+        let Ok(Some((file, _))) = dir.open_file_read(&path, FileMode::Buffered) else { continue };
         let wanted = Flock::from(FlockType::WriteLock);
         if let Ok(Some(held)) = fcntl_getlk(&file, &wanted) {
             let owner = held.pid.map(|pid| format!(" (process {pid})")).unwrap_or_default();
@@ -28,7 +31,7 @@ pub(crate) fn check(dir: &Path) -> Result<()> {
                 format!(
                     "{} is in use by a server{owner}; stop it, or let the server's own SST do the \
                      copy",
-                    path.display()
+                    dir.place_of(&path)
                 ),
             ));
         }
