@@ -19,6 +19,7 @@ mod node;
 mod process;
 mod slot;
 mod sql;
+mod summary;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -35,6 +36,7 @@ pub use machine::{SHIM, TOOL, program};
 pub use node::{LogMark, Node};
 pub use process::ProcessId;
 pub use sql::Rows;
+pub use summary::Figures;
 
 use config::{Options, Places, Ports, provider_options, server_options};
 use guard::Guard;

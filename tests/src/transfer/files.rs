@@ -8,10 +8,15 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
 use rustix::process::getuid;
 
 /// The account without rights. Source: every Linux distribution.
 const NOBODY: u32 = 65_534;
+
+/// Size of a page as the protocol has it. Source: `PAGE_BYTES`, section 2 of docs/PROTOCOL.md.
+pub const PAGE: u64 = fastsst_proto::limits::PAGE_BYTES as u64;
 
 /// Unit of [`write_version`]. Why: what a reader can see half of must be smaller than its reads.
 const BLOCK: usize = 4096;
@@ -36,6 +41,17 @@ pub fn sparse_noise(path: &Path, seed: u64, mib: usize) {
     let file = File::create(path).unwrap();
     file.write_all_at(&noise(seed, mib << 20), 0).unwrap();
     file.set_len((mib as u64 + 1) << 20).unwrap();
+}
+
+/// Overwrites so many whole pages of a file, spread evenly over it, with noise.
+pub fn change_pages(path: &Path, seed: u64, pages: u64) {
+    let file = File::options().write(true).open(path).unwrap();
+    let has = file.metadata().unwrap().size() / PAGE;
+    assert!(pages <= has, "{}: only {has} pages", path.display());
+    for page in 0..pages {
+        let content = noise(seed.wrapping_mul(0x1_0000) + page, usize::try_from(PAGE).unwrap());
+        file.write_all_at(&content, page * has / pages * PAGE).unwrap();
+    }
 }
 
 /// BLAKE3 of a file, as `b3sum` prints it.
@@ -83,6 +99,43 @@ pub fn allocated_bytes(directory: &Path) -> u64 {
         Err(_) => 0,
     });
     entries.sum()
+}
+
+/// Bytes of data below a directory, as far as it stands still: neither holes, nor space that is only
+/// reserved. Files are counted, not names.
+#[must_use]
+pub fn written_bytes(directory: &Path) -> u64 {
+    fn below(directory: &Path, seen: &mut BTreeSet<(u64, u64)>) -> u64 {
+        let Ok(entries) = fs::read_dir(directory) else { return 0 };
+        let entries = entries.flatten().map(|entry| match entry.metadata() {
+            Ok(found) if found.is_dir() => below(&entry.path(), seen),
+            Ok(found) if found.is_file() && seen.insert((found.dev(), found.ino())) => {
+                // What has just been removed or renamed counts nothing.
+                File::open(entry.path()).map_or(0, |file| data_in(&file))
+            }
+            Ok(_) | Err(_) => 0,
+        });
+        entries.sum()
+    }
+    below(directory, &mut BTreeSet::new())
+}
+
+/// Bytes of a file that are neither in a hole nor only reserved.
+fn data_in(file: &File) -> u64 {
+    let (mut at, mut bytes) = (0, 0);
+    loop {
+        let data = match seek(file, SeekFrom::Data(at)) {
+            Ok(data) => data,
+            // No data until the end, or the file has just become shorter.
+            Err(Errno::NXIO) => return bytes,
+            Err(error) => panic!("a file system that does not tell its holes: {error}"),
+        };
+        match seek(file, SeekFrom::Hole(data)) {
+            Ok(hole) => (at, bytes) = (hole, bytes + (hole - data)),
+            Err(Errno::NXIO) => return bytes,
+            Err(error) => panic!("a file system that does not tell its holes: {error}"),
+        }
+    }
 }
 
 /// A program that runs as an ordinary user: our own account, or `nobody` when that is root.

@@ -13,6 +13,7 @@
 //! peer is gone.
 
 mod files;
+mod interrupt;
 mod listing;
 mod running;
 mod sandbox;
@@ -28,8 +29,10 @@ use crate::small_disk::{Namespace, SmallDisk};
 use crate::wait::{run, until};
 
 pub use files::{
-    allocated_bytes, b3sum, fill, nobody, noise, sparse_noise, versions_in, write_version,
+    PAGE, allocated_bytes, b3sum, change_pages, fill, nobody, noise, sparse_noise, versions_in,
+    write_version, written_bytes,
 };
+pub use interrupt::{Interrupted, Victim, interrupt, interrupt_when, wait_written, written};
 pub use listing::{Listing, assert_same_tree};
 pub use running::{Ended, Running};
 pub use sandbox::Sandbox;

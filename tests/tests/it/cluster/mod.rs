@@ -10,6 +10,8 @@ mod ist;
 mod join;
 mod joiner_dies;
 mod rejoin;
+mod rejoin_delta;
+mod resume;
 
 use std::time::Duration;
 

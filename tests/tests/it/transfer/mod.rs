@@ -3,13 +3,20 @@
 
 mod changing;
 mod death;
+mod delta;
 mod freezing;
 mod io_ways;
+mod kill;
+mod leftovers;
 mod malice;
 mod network;
 mod pace;
 mod places;
+mod resume;
 mod space;
+mod stale_in_use;
+mod stale_memory;
+mod stale_space;
 mod strangers;
 mod tickets;
 mod trees;
@@ -19,7 +26,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use fastsst_tests::transfer::{Listing, Sandbox, fill};
+use fastsst_tests::transfer::{Done, Listing, Sandbox, fill};
 
 /// One end ends after something went wrong: the protocol's silence limit is 8 s.
 const NOTICE: Duration = Duration::from_secs(20);
@@ -65,4 +72,9 @@ fn assert_empty(target: &Path) {
 /// Nothing below a target has changed.
 fn assert_untouched(target: &Path, before: &Listing) {
     before.assert_eq(&Listing::of(target), "the target was touched");
+}
+
+/// What a transfer cost on its lanes.
+fn wire_bytes(done: &Done) -> u64 {
+    done.sent["wire_bytes"].as_u64().expect("a number of bytes")
 }
