@@ -110,13 +110,13 @@ impl Summary {
         let rate =
             if self.seconds.total > 0.0 { mib(self.bytes) / self.seconds.total } else { 0.0 };
         format!(
-            "{:.1} MiB in {} files{}, {:.1} MiB on the wire{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
+            "{:.1} MiB in {} files, {:.1} MiB on the wire{}{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
              {} lanes over {} ({}), {}, capture {}, limited by {}, root hash {}",
             mib(self.bytes),
             self.files,
-            self.kept(),
             mib(self.wire_bytes),
             self.compression(),
+            self.kept(),
             self.seconds.total,
             self.freeze_seconds,
             self.lanes,

@@ -198,7 +198,13 @@ fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// # Errors
 /// E08: it is there and cannot be read.
 pub(super) fn load(staging: &Dir, root: &str) -> Result<HashMap<RelPath, Record>> {
-    let opened = staging.open_file_read(&rel(JOURNAL)?, FileMode::Buffered)?;
+    let opened = match staging.open_file_read(&rel(JOURNAL)?, FileMode::Buffered) {
+        Err(error) if error.code() == Code::UnsafePath => {
+            tracing::warn!("the journal is not used: {error}");
+            None
+        }
+        opened => opened?,
+    };
     let Some((file, stat)) = opened else { return Ok(HashMap::new()) };
     let len = usize::try_from(stat.size.min(JOURNAL_BYTES_MAX)).unwrap_or(0);
     let mut bytes = vec![0; len];

@@ -167,9 +167,12 @@ impl State {
 }
 
 /// A file with other names may have one outside of the stale copy, for instance in somebody's
-/// backup made of hard links: it must not be patched.
+/// backup made of hard links: it must not be patched. One of another owner (what an administrator
+/// ran as root has left) could not be.
 fn is_ours_alone(stat: &Stat) -> bool {
-    stat.kind == FileKind::File && stat.nlink == 1
+    let user = rustix::process::geteuid();
+    let is_writable = user.is_root() || user.as_raw() == stat.uid;
+    stat.kind == FileKind::File && stat.nlink == 1 && is_writable
 }
 
 /// Lets its owner read and write a file that is going to be patched.
