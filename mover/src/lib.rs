@@ -35,6 +35,8 @@ mod level;
 mod memory;
 mod polite;
 mod runtime;
+#[cfg(test)]
+mod simulation;
 mod talk;
 mod throttle;
 mod tree_hash;

@@ -63,6 +63,8 @@ impl JoinerSession {
                 self.events.push_back(JoinerEvent::Finish(finish));
                 Ok(())
             }
+            // It has crossed `Committed`; nobody needs the lane any more.
+            (State::Committed, Frame::LaneOffer { .. }) => Ok(()),
             (State::Committed | State::AwaitBye, Frame::Bye) => {
                 self.state = State::Closed;
                 self.events.push_back(JoinerEvent::Bye);

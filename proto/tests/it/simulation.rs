@@ -376,3 +376,20 @@ fn a_lane_is_offered_again_while_the_end_is_near() {
     pair.exchange().unwrap();
     assert_eq!(pair.donor_events(), [DonorEvent::LaneReady { lane: LaneId(1), own_socket: false }]);
 }
+
+#[test]
+fn a_lane_that_is_offered_while_the_joiner_commits_disturbs_nobody() {
+    let mut pair = Pair::streaming();
+    let root_hash = RootHash([1; 32]);
+    pair.donor.manifest_end(0, 0).unwrap();
+    pair.donor.finish(Finish { root_hash, position: vec![], entries: 0, bytes: 0 }).unwrap();
+    pair.exchange().unwrap();
+    pair.joiner.committed(root_hash).unwrap();
+    pair.donor.offer_lane(LaneId(1), 5).unwrap();
+    pair.exchange().unwrap();
+    assert_eq!(pair.donor_events(), [DonorEvent::Committed { root_hash }]);
+    pair.donor.bye().unwrap();
+    pair.exchange().unwrap();
+    assert!(pair.donor.is_over() && pair.joiner.is_over());
+    assert_eq!(pair.joiner_events().last(), Some(&JoinerEvent::Bye));
+}
