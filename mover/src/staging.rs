@@ -22,7 +22,7 @@ mod clear;
 mod entries;
 mod file;
 mod health;
-mod journal;
+pub(crate) mod journal;
 mod lock;
 mod owner;
 mod stale;

@@ -1,9 +1,11 @@
-//! The bytes of the model's journal: records that are chained by their hashes, read up to the first
-//! that is damaged.
+//! The journal's bytes are the real ones; the model knows files by numbers.
 
 use fastsst_proto::FileHash;
+use fastsst_proto::path::RelPath;
 
 use super::disk::Ino;
+use crate::staging::journal::{self, decode, decode_each, encode_header, encode_record};
+use crate::tree::FileTime;
 
 /// What a record says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,47 +17,41 @@ pub(super) struct Record {
     pub(super) hash: FileHash,
 }
 
-const HEADER: &[u8; 8] = b"journal1";
-const BODY: usize = 1 + 8 + 8 + 8 + 32;
+const ROOT: &str = "data";
 
 pub(super) fn header() -> Vec<u8> {
-    HEADER.to_vec()
+    encode_header(ROOT).0
 }
 
 /// The bytes of a record that follows others.
 pub(super) fn record(before: &[u8], record: &Record) -> Vec<u8> {
-    let mut bytes = vec![record.path];
-    for number in [record.size, record.ino, record.ctime] {
-        bytes.extend(number.to_le_bytes());
-    }
-    bytes.extend(record.hash.0);
-    let sum = sum(before, &bytes);
-    bytes.extend(sum);
+    // After a flaw nothing that is appended counts, whatever it is tied to.
+    let link = decode_each(before, ROOT, drop).unwrap_or_default();
+    let real = journal::Record {
+        path: RelPath::parse(record.path.to_string().as_bytes()).unwrap(),
+        size: record.size,
+        ino: record.ino,
+        ctime: FileTime { s: i64::try_from(record.ctime).unwrap(), ns: 0 },
+        hash: record.hash,
+    };
+    let mut bytes = Vec::new();
+    encode_record(&real, &link, &mut bytes);
     bytes
 }
 
 /// All records up to the first that is damaged.
 pub(super) fn read(bytes: &[u8]) -> Vec<Record> {
-    let mut records = Vec::new();
-    let mut at = HEADER.len();
-    if !bytes.starts_with(HEADER) {
-        return records;
-    }
-    while let Some(body) = bytes.get(at..at + BODY) {
-        if bytes.get(at + BODY..at + BODY + 32) != Some(&sum(&bytes[..at], body)) {
-            break;
-        }
-        let number = |from: usize| u64::from_le_bytes(body[from..from + 8].try_into().unwrap());
-        let hash = FileHash(body[25..].try_into().unwrap());
-        let (size, ino, ctime) = (number(1), number(9), number(17));
-        records.push(Record { path: body[0], size, ino, ctime, hash });
-        at += BODY + 32;
-    }
+    let (records, _) = decode(bytes, ROOT);
+    let mut records: Vec<_> = records
+        .into_values()
+        .map(|record| Record {
+            path: record.path.to_string().parse().unwrap(),
+            size: record.size,
+            ino: record.ino,
+            ctime: record.ctime.s.cast_unsigned(),
+            hash: record.hash,
+        })
+        .collect();
+    records.sort_by_key(|record| record.path);
     records
-}
-
-/// Chained to the record before.
-fn sum(before: &[u8], body: &[u8]) -> [u8; 32] {
-    let chain = &before[before.len().saturating_sub(32)..];
-    *blake3::Hasher::new().update(chain).update(body).finalize().as_bytes()
 }

@@ -114,19 +114,29 @@ pub(crate) fn encode_record(record: &Record, before: &Link, out: &mut Vec<u8>) -
 /// All records that count, the last one of each path, and the first flaw.
 pub(crate) fn decode(bytes: &[u8], root: &str) -> (HashMap<RelPath, Record>, Option<Flaw>) {
     let mut records = HashMap::new();
-    let mut rest = bytes;
-    let mut link = match decode_header(&mut rest, root) {
-        Ok(link) => link,
-        Err(flaw) => return (records, Some(flaw)),
-    };
-    while !rest.is_empty() {
-        let Some((record, next)) = decode_record(&mut rest, &link) else {
-            return (records, Some(Flaw::Broken));
-        };
-        link = next;
+    let read = decode_each(bytes, root, |record| {
         records.insert(record.path.clone(), record);
+    });
+    (records, read.err())
+}
+
+/// Reads record by record; returns what the next one would be tied to.
+///
+/// # Errors
+/// The first flaw; the records before it have been given.
+pub(crate) fn decode_each(
+    bytes: &[u8],
+    root: &str,
+    mut take: impl FnMut(Record),
+) -> Result<Link, Flaw> {
+    let mut rest = bytes;
+    let mut link = decode_header(&mut rest, root)?;
+    while !rest.is_empty() {
+        let (record, next) = decode_record(&mut rest, &link).ok_or(Flaw::Broken)?;
+        link = next;
+        take(record);
     }
-    (records, None)
+    Ok(link)
 }
 
 fn decode_header(rest: &mut &[u8], root: &str) -> Result<Link, Flaw> {
