@@ -66,7 +66,13 @@ pub(super) async fn dial(
             Err(error) if wrong_key.load(Ordering::Relaxed) => {
                 Err(wrong_key_of(target).because(error))
             }
-            Err(error) => Err(handshake_error(target, error)),
+            Err(error) => Err(match (handshake_error(target, error), purpose) {
+                // The conversation has proven who is there: a stranger is damage.
+                (error, Purpose::Lane) if error.code() == Code::NotFastsst => {
+                    damaged(target).because(error)
+                }
+                (error, _) => error,
+            }),
         }
     };
     match timeout(patience, connecting).await {
@@ -131,8 +137,20 @@ fn handshake_error(peer: SocketAddr, error: io::Error) -> Error {
             let what = format!("{peer} closed the connection in the handshake");
             Error::new(Code::Unreachable, what).because(error)
         }
+        // It has our keys and not our bytes: they were changed on the way.
+        Some(
+            rustls::Error::DecryptError
+            | rustls::Error::AlertReceived(
+                AlertDescription::BadRecordMac | AlertDescription::DecryptError,
+            ),
+        ) => damaged(peer).because(error),
         Some(_) => not_fastsst(peer).because(error),
     }
+}
+
+/// The error of a handshake with bytes that were changed on the way.
+fn damaged(peer: SocketAddr) -> Error {
+    Error::new(Code::Unreachable, format!("the handshake with {peer} was damaged on the way"))
 }
 
 fn not_fastsst(peer: SocketAddr) -> Error {

@@ -1,16 +1,38 @@
 //! A network between donor and joiner: rewrites source ports as address translation does, and
 //! fails in every way a test asks for.
 //!
-//! UDP and TCP have the same port number, as at a joiner. Each sender's address is one flow.
+//! ```text
+//! let relay = Relay::to(receiving.port()).with(Faults::none().lose(20).mtu(1472));
+//! Send::from(&source, &relay.ticket(&receiving.ticket)) …
+//! relay.set(Faults::black_hole());
+//! assert!(relay.happened().lost > 0);
+//! ```
+//!
+//! UDP and TCP have the same port number, as at a joiner. Each sender's address is one flow. A
+//! test that fails says which faults there were, and how to have the same chances again.
 
+mod dice;
+mod faults;
+mod flow;
+mod link;
+mod network;
+mod schedule;
+mod tally;
 mod tcp;
+#[cfg(test)]
+mod tests;
 mod udp;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+pub use faults::Faults;
+pub use tally::Happened;
+
+use network::Network;
 
 /// How often a thread looks whether it shall end.
 const LOOK: Duration = Duration::from_millis(50);
@@ -18,7 +40,16 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Port numbers tried until one is free for both.
 const FREE_PORT_TRIES: usize = 16;
 
-/// Passes everything on until it is dropped.
+/// A direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// What the donor sends.
+    ToJoiner,
+    /// What the joiner sends.
+    ToDonor,
+}
+
+/// Passes on what the faults let through, until it is dropped.
 #[derive(Debug)]
 pub struct Relay {
     port: u16,
@@ -31,28 +62,14 @@ struct Shared {
     udp: udp::Side,
     tcp: tcp::Side,
     target: SocketAddr,
-    rules: Rules,
+    network: Network,
+    udp_is_blocked: AtomicBool,
+    tcp_is_blocked: AtomicBool,
     stop: AtomicBool,
 }
 
-/// What the network does to everybody.
-#[derive(Debug, Default)]
-struct Rules {
-    udp_is_blocked: AtomicBool,
-    tcp_is_blocked: AtomicBool,
-    /// Longer datagrams vanish; 0: none does. Unit: bytes of UDP payload.
-    datagram_bytes_max: AtomicUsize,
-}
-
-impl Rules {
-    fn pass_datagram(&self, length: usize) -> bool {
-        let most = self.datagram_bytes_max.load(Ordering::Relaxed);
-        !self.udp_is_blocked.load(Ordering::Relaxed) && (most == 0 || length <= most)
-    }
-}
-
 impl Relay {
-    /// To a port of this machine.
+    /// To a port of this machine, without faults.
     #[must_use]
     pub fn to(port: u16) -> Self {
         let (udp, tcp) = bind();
@@ -61,15 +78,46 @@ impl Relay {
             udp: udp::Side::new(udp),
             tcp: tcp::Side::default(),
             target: (Ipv4Addr::LOCALHOST, port).into(),
-            rules: Rules::default(),
+            network: Network::new(),
+            udp_is_blocked: AtomicBool::new(false),
+            tcp_is_blocked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let (datagrams, connections) = (Arc::clone(&shared), Arc::clone(&shared));
+        let [datagrams, late, connections] = [(); 3].map(|()| Arc::clone(&shared));
         let threads = vec![
             thread::spawn(move || udp::forward(&datagrams)),
+            thread::spawn(move || udp::deliver(&late)),
             thread::spawn(move || tcp::forward(&connections, &tcp)),
         ];
         Self { port: port_here, shared, threads }
+    }
+
+    /// With faults from the beginning.
+    #[must_use]
+    pub fn with(self, faults: Faults) -> Self {
+        self.set(faults);
+        self
+    }
+
+    /// From now on everybody has these faults, but flows that have their own.
+    pub fn set(&self, faults: Faults) {
+        self.shared.network.set(faults);
+    }
+
+    /// From now on this flow of datagrams has faults of its own.
+    pub fn set_flow(&self, flow: usize, faults: Faults) {
+        self.shared.udp.set(flow, faults);
+    }
+
+    /// From now on this TCP connection has faults of its own.
+    pub fn set_connection(&self, connection: usize, faults: Faults) {
+        self.shared.tcp.set(connection, faults);
+    }
+
+    /// How often which fault has struck.
+    #[must_use]
+    pub fn happened(&self) -> Happened {
+        self.shared.network.tally.read()
     }
 
     /// The ticket of the joiner, for a donor on this side of the relay.
@@ -95,41 +143,55 @@ impl Relay {
 
     /// From now on nothing of this flow of datagrams passes, in either direction.
     pub fn cut(&self, flow: usize) {
-        self.shared.udp.cut(flow);
+        self.set_flow(flow, Faults::black_hole());
     }
 
     /// From now on nothing of this TCP connection passes; both ends believe that it lives.
     pub fn stall(&self, connection: usize) {
-        self.shared.tcp.set(connection, tcp::State::Stalled);
+        self.set_connection(connection, Faults::black_hole());
     }
 
     /// Resets this TCP connection at both ends.
     pub fn reset(&self, connection: usize) {
-        self.shared.tcp.set(connection, tcp::State::Reset);
+        self.set_connection(connection, Faults::none().reset_after(0));
     }
 
     /// From now on all datagrams vanish.
     pub fn block_udp(&self) {
-        self.shared.rules.udp_is_blocked.store(true, Ordering::Relaxed);
+        self.shared.udp_is_blocked.store(true, Ordering::Relaxed);
     }
 
-    /// From now on nothing passes that comes over TCP, and nobody is told.
+    /// From now on nothing of new TCP connections passes, and nobody is told.
     pub fn block_tcp(&self) {
-        self.shared.rules.tcp_is_blocked.store(true, Ordering::Relaxed);
+        self.shared.tcp_is_blocked.store(true, Ordering::Relaxed);
     }
 
-    /// From now on datagrams of more than so many bytes vanish.
+    /// From now on datagrams of more than so many bytes vanish; nothing else does.
     pub fn limit_datagrams(&self, bytes: usize) {
-        self.shared.rules.datagram_bytes_max.store(bytes, Ordering::Relaxed);
+        self.set(Faults::none().datagrams_up_to(bytes));
     }
 }
 
 impl Drop for Relay {
     fn drop(&mut self) {
+        if thread::panicking() {
+            self.tell();
+        }
         self.shared.stop.store(true, Ordering::Relaxed);
         for thread in self.threads.drain(..) {
             drop(thread.join());
         }
+    }
+}
+
+impl Relay {
+    #[expect(clippy::print_stderr, reason = "a failing test speaks to whoever runs it")]
+    fn tell(&self) {
+        let everybody = self.shared.network.everybody();
+        eprintln!("---- relay: {}", everybody.faults.again());
+        eprintln!("---- relay: {:?}", self.happened());
+        let (flows, connections) = (self.flows(), self.connections());
+        eprintln!("---- relay: bytes by flow {flows:?}, by TCP connection {connections:?}");
     }
 }
 
@@ -142,9 +204,4 @@ fn bind() -> (UdpSocket, TcpListener) {
         }
     }
     panic!("no port is free for UDP and TCP");
-}
-
-/// Counts what passed.
-fn count(bytes: &AtomicU64, length: usize) {
-    bytes.fetch_add(length as u64, Ordering::Relaxed);
 }

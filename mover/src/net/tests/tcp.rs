@@ -120,6 +120,50 @@ async fn another_application_is_turned_away_and_so_is_one_without_a_name() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_was_damaged_on_the_way_is_tried_again() {
+    let joiner = Joiner::at("127.0.0.1", Transport::Tcp);
+    let pin = joiner.identity.pin();
+    // A bit of what the joiner proves; a bit of what says that it is TLS.
+    for (place, is_lane) in [(usize::MAX, false), (usize::MAX, true), (0, true)] {
+        let target = damaging_once(joiner.port, place).await;
+        let turned_away = joiner.accept_one();
+        let connected = if is_lane {
+            let lane = LanePort::bind(target, Carrier::Tcp, &only(Transport::Tcp)).unwrap();
+            tokio::spawn(lane.connect(pin))
+        } else {
+            let port = target.port();
+            tokio::spawn(async move { dial(("127.0.0.1", port), pin, Transport::Tcp).await })
+        };
+        assert!(soon(turned_away).await.unwrap().is_err(), "the first attempt");
+        let accepting = joiner.accept_one();
+        let mut donor = soon(connected).await.unwrap().unwrap();
+        hello(&mut donor).await;
+        heard(&mut soon(accepting).await.unwrap().unwrap()).await;
+    }
+}
+
+/// A way to a port that changes one byte of the joiner's first words on the first connection.
+async fn damaging_once(port: u16, place: usize) -> SocketAddr {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        for damages in [true, false] {
+            let (mut donor, _) = listener.accept().await.unwrap();
+            let mut joiner = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+            let mut words = vec![0; 16 << 10];
+            let length = donor.read(&mut words).await.unwrap();
+            joiner.write_all(&words[..length]).await.unwrap();
+            let length = joiner.read(&mut words).await.unwrap();
+            words[place.min(length - 1)] ^= u8::from(damages);
+            donor.write_all(&words[..length]).await.unwrap();
+            // Both may end it as they like.
+            drop(tokio::io::copy_bidirectional(&mut donor, &mut joiner).await);
+        }
+    });
+    address
+}
+
+#[tokio::test]
 async fn services_of_other_kinds_are_not_fastsst() {
     let answers: [&[u8]; 2] =
         [b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", b"SSH-2.0-OpenSSH_9.9\r\n"];
