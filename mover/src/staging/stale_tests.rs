@@ -74,7 +74,9 @@ fn only_a_file_that_is_ours_alone_is_adopted() {
     let root = root_with(&["linked", "elsewhere/t", "directory/t"]);
     let outside = tempfile::tempdir_in(root.path().parent().unwrap()).unwrap();
     fs::hard_link(root.path().join("linked"), outside.path().join("backup")).unwrap();
-    fs::rename(root.path().join("elsewhere"), outside.path().join("db")).unwrap();
+    fs::create_dir(outside.path().join("db")).unwrap();
+    fs::write(outside.path().join("db/t"), "t").unwrap();
+    fs::remove_dir_all(root.path().join("elsewhere")).unwrap();
     symlink(outside.path().join("db"), root.path().join("elsewhere")).unwrap();
     symlink("linked", root.path().join("link")).unwrap();
     let staging = prepared(root.path());
