@@ -8,6 +8,7 @@
 pub mod cancel;
 pub mod error;
 pub mod freeze;
+pub mod manifest;
 pub mod options;
 pub mod progress;
 pub mod summary;
@@ -45,6 +46,7 @@ mod watchdog;
 pub use cancel::Cancel;
 pub use error::{Code, Error, Result};
 pub use freeze::{Freeze, Frozen, NoFreeze};
+pub use manifest::Manifest;
 pub use memory::keep_freed_memory;
 pub use options::{Compress, Options, Transport};
 pub use progress::{Phase, Progress};

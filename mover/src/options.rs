@@ -18,6 +18,8 @@ pub struct Options {
     pub rlimit: Option<u64>,
     /// How long a donor tries to reach the joiner.
     pub connect_timeout: Duration,
+    /// How long all lanes of a transfer may be missing at once; one alone may stay away.
+    pub reconnect_timeout: Duration,
     /// How long a joiner waits for its donor; `None`: for ever.
     pub initial_timeout: Option<Duration>,
     /// How long a transfer may stand still; `None`: for ever. Heartbeats do not count,
@@ -29,6 +31,8 @@ pub struct Options {
     pub buffer_bytes: u64,
     /// Whether the donor lets everything else on its machine go first.
     pub polite: bool,
+    /// Whether the donor keeps the manifest of what it has sent.
+    pub manifest: bool,
     /// Which way to read and write files.
     pub io: crate::disk::IoPreference,
 }
@@ -42,6 +46,8 @@ impl Default for Options {
             rlimit: None,
             // As the stock scripts' donor-timeout (contract 5.2).
             connect_timeout: Duration::from_secs(10),
+            // A link that fails over or a switch that restarts is back by then.
+            reconnect_timeout: Duration::from_secs(30),
             // As wsrep_sst_mariabackup's sst-initial-timeout.
             initial_timeout: Some(Duration::from_secs(300)),
             // As PXC's sst-idle-timeout.
@@ -51,6 +57,7 @@ impl Default for Options {
             // Enough for four lanes' windows and a deep disk queue, far below 400 MiB.
             buffer_bytes: 96 << 20,
             polite: false,
+            manifest: false,
             io: crate::disk::IoPreference::Auto,
         }
     }

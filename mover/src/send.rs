@@ -42,6 +42,7 @@ use self::plan::{Plan, Planned};
 use crate::cancel::Cancel;
 use crate::error::{Code, Error, Result};
 use crate::freeze::{Freeze, Frozen};
+use crate::manifest::Manifest;
 use crate::options::Options;
 use crate::polite;
 use crate::progress::{Phase, Progress};
@@ -77,6 +78,8 @@ pub struct Sent {
     pub summary: Summary,
     /// The position of the image that was sent.
     pub position: Vec<u8>,
+    /// What was sent, when [`Options::manifest`] asked for it.
+    pub manifest: Option<Manifest>,
 }
 
 /// What to tell a joiner that gets what it lacks by IST.
@@ -259,7 +262,8 @@ impl Donor<'_> {
             root_hash: root_hash.to_string(),
             limited_by: Bottleneck::of_both(ours, limited_by).to_string(),
         };
-        Ok(Sent { summary, position: std::mem::take(&mut lock.position) })
+        let manifest = self.options.manifest.then(|| pipeline.manifest()).transpose()?;
+        Ok(Sent { summary, position: std::mem::take(&mut lock.position), manifest })
     }
 
     fn declaration(&self, estimate: (u64, u64), properties: Vec<(String, String)>) -> Declaration {

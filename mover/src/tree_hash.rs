@@ -31,12 +31,23 @@ pub(crate) struct TreeLine<'a> {
 
 /// Hashes a tree; the order of `lines` does not matter.
 ///
+/// # Errors
+/// E99: a path twice, or a hard link to nothing; the caller has checked for both.
+pub(crate) fn root_hash(lines: Vec<TreeLine<'_>>) -> Result<RootHash> {
+    root_hash_of(lines, |_line| {})
+}
+
+/// As [`root_hash`], and shows every line in the form and order in which it is hashed.
+///
 /// Which name of a hard-linked file was declared first is an accident of the walk, so the group
 /// is hashed under its bytewise smallest name.
 ///
 /// # Errors
-/// E99: a path twice, or a hard link to nothing; the caller has checked for both.
-pub(crate) fn root_hash(mut lines: Vec<TreeLine<'_>>) -> Result<RootHash> {
+/// As [`root_hash`].
+pub(crate) fn root_hash_of(
+    mut lines: Vec<TreeLine<'_>>,
+    mut show: impl FnMut(&RootLine<'_>),
+) -> Result<RootHash> {
     let groups = smallest_names(&lines)?;
     lines.sort_unstable_by_key(|line| (line.root, line.path));
     let originals: HashMap<(&str, &[u8]), TreeLine<'_>> = lines
@@ -45,10 +56,14 @@ pub(crate) fn root_hash(mut lines: Vec<TreeLine<'_>>) -> Result<RootHash> {
         .map(|line| ((line.root, line.path.as_bytes()), *line))
         .collect();
     let mut hasher = RootHasher::new();
+    let mut add = |line: &RootLine<'_>| {
+        show(line);
+        hasher.add(line).map_err(tree_bug)
+    };
     for line in &lines {
         let first = declared_name(line);
         let Some(smallest) = groups.get(&(line.root, first)) else {
-            hasher.add(&plain(line)).map_err(tree_bug)?;
+            add(&plain(line))?;
             continue;
         };
         let original = originals
@@ -61,7 +76,7 @@ pub(crate) fn root_hash(mut lines: Vec<TreeLine<'_>>) -> Result<RootHash> {
             hashed.hard_link_of = Some(smallest);
             (hashed.size, hashed.file_hash) = (0, None);
         }
-        hasher.add(&hashed).map_err(tree_bug)?;
+        add(&hashed)?;
     }
     Ok(hasher.finish())
 }

@@ -18,6 +18,7 @@ use fastsst_proto::{ChunkHash, ChunkIndex, FileHash, FileTree, RelPath, RootHash
 
 use crate::disk::{IoDone, IoEngine, IoJob, IoKind, IoPreference, OpenFile};
 use crate::error::{Code, Error, Result};
+use crate::manifest::Manifest;
 use crate::pool::Pool;
 use crate::tree::{Dir, FileKind};
 use crate::tree_hash::{TreeLine, root_hash};
@@ -63,6 +64,44 @@ pub struct Verified {
 /// E08 when something cannot be read, E21 when a file changed its size meanwhile, and those of
 /// [`walk`].
 pub fn verify(roots: &[SourceRoot], options: VerifyOptions) -> Result<Verified> {
+    let (root_hash, figures) = examine(roots, options, root_hash)?;
+    Ok(figures.with(root_hash))
+}
+
+/// As [`verify`], and returns everything that was found.
+///
+/// # Errors
+/// As [`verify`].
+pub fn take_inventory(
+    roots: &[SourceRoot],
+    options: VerifyOptions,
+) -> Result<(Verified, Manifest)> {
+    let names = roots.iter().map(|root| root.name.clone()).collect();
+    let (manifest, figures) = examine(roots, options, |lines| Manifest::of(names, lines))?;
+    Ok((figures.with(manifest.root_hash()), manifest))
+}
+
+/// What [`Verified`] says besides the root hash.
+struct Figures {
+    files: u64,
+    entries: u64,
+    bytes: u64,
+    io: IoKind,
+}
+
+impl Figures {
+    fn with(self, root_hash: RootHash) -> Verified {
+        let Self { files, entries, bytes, io } = self;
+        Verified { root_hash, files, entries, bytes, io }
+    }
+}
+
+/// Reads everything and gives it to `conclude`.
+fn examine<T>(
+    roots: &[SourceRoot],
+    options: VerifyOptions,
+    conclude: impl FnOnce(Vec<TreeLine<'_>>) -> Result<T>,
+) -> Result<(T, Figures)> {
     let dirs = roots.iter().map(SourceRoot::open).collect::<Result<Vec<Dir>>>()?;
     let mut items = Vec::new();
     for (root, dir) in dirs.iter().enumerate() {
@@ -73,13 +112,13 @@ pub fn verify(roots: &[SourceRoot], options: VerifyOptions) -> Result<Verified> 
     let hashes = std::mem::take(&mut *lock(&hashing.hashes));
     let lines = items.iter().zip(&hashes).map(|(item, hash)| item.line(roots, *hash)).collect();
     let files = items.iter().filter(|item| item.kind == EntryKind::File);
-    Ok(Verified {
-        root_hash: root_hash(lines)?,
+    let figures = Figures {
         files: files.clone().count() as u64,
         entries: items.len() as u64,
         bytes: files.map(|item| item.size).sum(),
         io,
-    })
+    };
+    Ok((conclude(lines)?, figures))
 }
 
 /// One entry, as the root hash sees it.

@@ -71,7 +71,7 @@ fn send_snapshot(session: &Session, ticket: Ticket) -> Result<Position> {
         session.clock.clone(),
         session.args.server,
     );
-    let Sent { summary, position } =
+    let Sent { summary, position, .. } =
         send(config, &mut server, &session.progress, session.ending.cancel())?;
     tracing::info!("sent {}", summary.line());
     Position::parse(&position).map_err(Error::bug)

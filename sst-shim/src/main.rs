@@ -56,6 +56,8 @@ Options go into the group [sst] of the server's option files; all have defaults:
     sst-initial-timeout  seconds a joiner waits for its donor, 0: for ever (300)
     sst-idle-timeout     seconds a transfer may stand still, 0: for ever (120)
     donor-timeout        seconds a donor tries to reach the joiner (10)
+    sst-reconnect-timeout
+                         seconds all connections for data may be missing (30)
     sst-lock-timeout     seconds the donor may wait for its lock and hold it (3600)
     cpat                 pattern of further files that belong to the node (none)
 

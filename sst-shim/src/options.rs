@@ -28,7 +28,7 @@ pub(crate) struct SstOptions {
 type Apply = fn(&mut SstOptions, &str) -> Result<()>;
 
 /// Every key that means something, with what reads it.
-const KEYS: [(&str, Apply); 10] = [
+const KEYS: [(&str, Apply); 11] = [
     ("rlimit", |options, text| {
         let rate = parse_bytes(text)?;
         options.engine.rlimit = (rate > 0).then_some(rate);
@@ -62,6 +62,10 @@ const KEYS: [(&str, Apply); 10] = [
     }),
     ("donor-timeout", |options, text| {
         options.engine.connect_timeout = timeout(text)?;
+        Ok(())
+    }),
+    ("sst-reconnect-timeout", |options, text| {
+        options.engine.reconnect_timeout = timeout(text)?;
         Ok(())
     }),
     ("sst-lock-timeout", |options, text| {
@@ -217,7 +221,7 @@ mod tests {
         let options = read(
             "--rlimit=100m\n--compress=zstd:3\n--polite=ON\n--transport=quic\n--lanes=8\n\
              --sst_initial_timeout=0\n--sst-idle-timeout=7\n--donor-timeout=8\n\
-             --sst-lock-timeout=9\n--cpat=.*\\.keep$\n--streamfmt=mbstream\n--nonsense=1\n",
+             --sst-lock-timeout=9\n--sst-reconnect-timeout=10\n--cpat=.*\\.keep$\n--streamfmt=mbstream\n--nonsense=1\n",
         )
         .unwrap();
         let engine = options.engine;
@@ -230,6 +234,7 @@ mod tests {
         assert_eq!(engine.idle_timeout, Some(Duration::from_secs(7)));
         assert_eq!(engine.connect_timeout, Duration::from_secs(8));
         assert_eq!(engine.freeze_timeout, Duration::from_secs(9));
+        assert_eq!(engine.reconnect_timeout, Duration::from_secs(10));
         assert!(options.cpat.is_some());
     }
 
@@ -255,6 +260,10 @@ mod tests {
             ("--sst-idle-timeout=-1", "seconds from 0 (off) to"),
             ("--joiner-timeout=soon", "my.cnf [sst] joiner-timeout=soon"),
             ("--sst-lock-timeout=0", "seconds from 1 to"),
+            (
+                "--sst-reconnect-timeout=0",
+                "my.cnf [sst] sst-reconnect-timeout=0: use seconds from 1",
+            ),
             ("--cpat=[", "my.cnf [sst] cpat="),
         ];
         for (text, expected) in cases {

@@ -11,6 +11,7 @@ use fastsst_proto::{
 };
 
 use crate::error::{Code, Error, Result};
+use crate::manifest::Manifest;
 use crate::tree::{FileKind, Stat};
 use crate::tree_hash::{TreeLine, root_hash};
 use crate::walk::{Class, Found};
@@ -168,6 +169,18 @@ impl Catalog {
     /// # Errors
     /// E99: a file without a hash.
     pub(crate) fn root_hash(&self, hashes: &Hashes) -> Result<RootHash> {
+        root_hash(self.lines(hashes)?)
+    }
+
+    /// Everything there is, with its hashes.
+    ///
+    /// # Errors
+    /// As [`Catalog::root_hash`].
+    pub(crate) fn manifest(&self, hashes: &Hashes) -> Result<Manifest> {
+        Manifest::of(self.roots.clone(), self.lines(hashes)?)
+    }
+
+    fn lines(&self, hashes: &Hashes) -> Result<Vec<TreeLine<'_>>> {
         let mut lines = Vec::with_capacity(self.items.len());
         for (index, item) in self.items.iter().enumerate().filter(|(_, item)| !item.gone) {
             let file_hash = match item.kind {
@@ -188,7 +201,7 @@ impl Catalog {
                 file_hash,
             });
         }
-        root_hash(lines)
+        Ok(lines)
     }
 
     fn declare_new(&mut self, root: RootIndex, found: Found) -> Result<Change> {

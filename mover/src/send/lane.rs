@@ -32,11 +32,12 @@ use crate::progress::Progress;
 use crate::runtime::block_on;
 use crate::talk::protocol_error;
 
-/// When no lane has been connected for this long the transfer ends; one alone may stay away.
-const RECONNECT: Duration = Duration::from_secs(30);
-
 /// First and longest pause before a dead lane is tried again.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+
+/// How often a lane that is away looks whether it is still wanted. Why: no person notices it, and
+/// it costs nothing.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// Share of a core from which a lane, and not the link, is what limits.
 const LANE_BUSY: f64 = 0.7;
@@ -64,6 +65,8 @@ pub(super) struct Shared {
     pub(super) progress: Arc<Progress>,
     /// Lanes that are connected, and when there were none.
     pub(super) connected: Connected,
+    /// How long there may be none; one alone may stay away.
+    pub(super) reconnect_timeout: Duration,
     pub(super) replaced: AtomicU64,
     pub(super) zero_bytes: AtomicU64,
     pub(super) samples: Arc<Samples>,
@@ -151,9 +154,7 @@ impl Lane {
                 tracing::debug!("lane {} died after its last chunk: {error}", self.id.0);
                 return Ok(());
             }
-            let hopeless = shared.connected.missing_for() >= RECONNECT;
-            if hopeless || !matches!(error.code(), Code::PeerGone | Code::Unreachable | Code::Idle)
-            {
+            if !matches!(error.code(), Code::PeerGone | Code::Unreachable | Code::Idle) {
                 return Err(error);
             }
             tracing::warn!(
@@ -166,13 +167,62 @@ impl Lane {
             shared.switch.tell(|decision, now| {
                 decision.lane_failed(now, self.id, (carrier, since));
             });
-            shared.cancel.sleep(pause)?;
-            pause = (pause * 2).min(PAUSE.1);
+            match self.rest(pause)? {
+                None => pause = (pause * 2).min(PAUSE.1),
+                Some(Away::Unneeded) => return Ok(()),
+                Some(Away::Hopeless) => return Err(self.lost(error)),
+            }
         }
     }
 
+    /// Waits before the next attempt, unless there shall be none.
+    fn rest(&self, pause: Duration) -> Result<Option<Away>> {
+        block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(pause) => Ok(None),
+                away = self.away() => Ok(Some(away)),
+                () = self.shared.cancel.cancelled() => Err(self.shared.cancel.reason()),
+            }
+        })
+    }
+
+    /// Resolves when a lane that is away need not or must not go on trying.
+    async fn away(&self) -> Away {
+        let shared = &self.shared;
+        loop {
+            if shared.parcels.is_disconnected() {
+                return Away::Unneeded;
+            }
+            if shared.connected.missing_for() >= shared.reconnect_timeout {
+                return Away::Hopeless;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Why the transfer ends when no lane is left.
+    fn lost(&self, last: Error) -> Error {
+        let limit = self.shared.reconnect_timeout.as_secs();
+        let what = format!(
+            "all lanes have been missing for {limit} s and none could be connected; see to the \
+             network between, or allow it more time with sst-reconnect-timeout \
+             (--reconnect-timeout of fastsst send)"
+        );
+        Error::new(Code::PeerGone, what).because(last)
+    }
+
     async fn serve(&self, carrier: Carrier, under_way: &RefCell<UnderWay>) -> Result<End> {
-        let (mut reader, mut writer, link) = self.connect(carrier).await?;
+        let connected = tokio::select! {
+            connected = self.connect(carrier) => connected,
+            away = self.away() => match away {
+                Away::Unneeded => return Ok(End::Done),
+                Away::Hopeless => {
+                    let what = format!("{} does not answer over {carrier}", self.shared.peer);
+                    Err(Error::new(Code::Unreachable, what))
+                }
+            },
+        };
+        let (mut reader, mut writer, link) = connected?;
         let _connected = self.shared.connected.one();
         self.shared.switch.tell(|decision, now| decision.lane_up(now, self.id, carrier));
         let room = Notify::new();
@@ -333,6 +383,15 @@ fn acks(reader: &FrameReader<Reader>, frame: Frame) -> Result<Vec<ChunkRef>> {
         return Err(Error::new(Code::Protocol, what));
     };
     Ok(chunks)
+}
+
+/// Why a lane that is not connected stops trying.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Away {
+    /// Others have sent everything.
+    Unneeded,
+    /// There has been no lane for too long.
+    Hopeless,
 }
 
 /// How a connection ended well.

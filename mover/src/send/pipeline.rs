@@ -31,6 +31,7 @@ use crate::compress::{Compression, Encoder};
 use crate::disk::{IoDone, IoEngine};
 use crate::error::{Error, Result};
 use crate::level::Controller;
+use crate::manifest::Manifest;
 use crate::net::{Carrier, NetOptions};
 use crate::options::Compress;
 use crate::pool::Pool;
@@ -111,6 +112,7 @@ impl Pipeline {
             plan: Arc::clone(&plan),
             progress: Arc::clone(donor.progress),
             connected: Connected::none(),
+            reconnect_timeout: options.reconnect_timeout,
             replaced: AtomicU64::new(0),
             zero_bytes: AtomicU64::new(0),
             samples: Arc::clone(&samples),
@@ -276,6 +278,11 @@ impl Pipeline {
         let catalog = self.catalog();
         let (entries, bytes) = catalog.totals();
         Ok((entries, bytes, catalog.files(), catalog.root_hash(&self.hashes)?))
+    }
+
+    /// What was sent, with its hashes.
+    pub(super) fn manifest(&self) -> Result<Manifest> {
+        self.catalog().manifest(&self.hashes)
     }
 
     /// What limited the transfer, as far as the donor sees.

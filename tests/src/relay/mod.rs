@@ -166,6 +166,11 @@ impl Relay {
         self.shared.tcp_is_blocked.store(true, Ordering::Relaxed);
     }
 
+    /// From now on connections over TCP are taken again; what came meanwhile stays in the dark.
+    pub fn unblock_tcp(&self) {
+        self.shared.tcp_is_blocked.store(false, Ordering::Relaxed);
+    }
+
     /// From now on datagrams of more than so many bytes vanish; nothing else does.
     pub fn limit_datagrams(&self, bytes: usize) {
         self.set(Faults::none().datagrams_up_to(bytes));

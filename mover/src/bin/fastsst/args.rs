@@ -14,6 +14,7 @@ Examples:
   On the new machine:      fastsst receive --into /var/lib/mysql --listen 0.0.0.0:4444 --ticket-file t
   On the old machine:      fastsst send /var/lib/mysql --to @t
   Afterwards, on both:     fastsst verify /var/lib/mysql
+  What differs, by name:   fastsst verify /old --manifest m; fastsst verify /new --against m
 
 Exit status: 0, or the errno of the error code that is printed; docs/OPERATIONS.md explains each code.";
 
@@ -34,7 +35,7 @@ pub(crate) enum Command {
     Send(Send),
     /// Wait for a sender and build its directory here
     Receive(Receive),
-    /// Print the root hash of a directory; equal trees have equal hashes
+    /// Print the root hash of a directory, or what differs from a manifest; equal trees have equal hashes
     Verify(Verify),
 }
 
@@ -60,6 +61,12 @@ pub(crate) struct Send {
     /// How long to try to reach the receiver, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     pub(crate) connect_timeout: u64,
+    /// How long all data lanes may be missing at once before the transfer fails, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) reconnect_timeout: u64,
+    /// Afterwards, write what was sent to this file, with all hashes; see verify --against
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -92,6 +99,12 @@ pub(crate) struct Receive {
 pub(crate) struct Verify {
     /// The directory to read
     pub(crate) dir: PathBuf,
+    /// Compare the directory with this manifest and name every difference
+    #[arg(long, value_name = "FILE")]
+    pub(crate) against: Option<PathBuf>,
+    /// Write what was found to this file, with all hashes
+    #[arg(long, value_name = "FILE")]
+    pub(crate) manifest: Option<PathBuf>,
     /// How to read files: auto, uring, direct or buffered
     #[arg(long, default_value = "auto")]
     pub(crate) io: String,
@@ -143,6 +156,8 @@ impl Send {
             polite: self.polite,
             rlimit: self.rlimit.as_deref().map(parse_bytes).transpose()?,
             connect_timeout: Duration::from_secs(self.connect_timeout),
+            reconnect_timeout: Duration::from_secs(self.reconnect_timeout),
+            manifest: self.manifest.is_some(),
             ..self.common.options()?
         })
     }

@@ -3,6 +3,7 @@
 mod args;
 mod keep;
 mod log;
+mod private_file;
 mod receive;
 mod report;
 mod send;

@@ -1,9 +1,8 @@
 //! `fastsst receive`.
 
-use std::fs::{self, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +15,7 @@ use fastsst_mover::{
 use fastsst_proto::ticket::Ticket;
 
 use crate::keep::KeepNothing;
+use crate::private_file::PrivateFile;
 use crate::send::{ROOT, SOFTWARE};
 use crate::{args, report, signals};
 
@@ -41,7 +41,8 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
     let host = args.host.clone().unwrap_or_else(|| host_of(args.listen.ip()));
     let ticket = receiver.ticket(&host)?;
     if let Some(file) = &args.ticket_file {
-        write_ticket(file, &ticket)?;
+        let text = ticket.to_text();
+        PrivateFile::create("ticket file", file)?.publish(|out| out.write_all(text.as_bytes()))?;
     }
     print_ticket(&ticket)?;
     tracing::info!("waiting for a sender at {}", receiver.local_addr());
@@ -66,27 +67,6 @@ fn print_ticket(ticket: &Ticket) -> Result<()> {
     writeln!(out, "{}", text.as_str())
         .and_then(|()| out.flush())
         .map_err(|error| Error::write("the ticket to standard output", error))
-}
-
-/// A sender that polls for the file must not see half of it, nor anybody else its content: so it is
-/// made anew beside its place, and never by somebody else.
-fn write_ticket(path: &Path, ticket: &Ticket) -> Result<()> {
-    let failed = |error| Error::write(format!("ticket file {}", path.display()), error);
-    let mut partial = path.as_os_str().to_owned();
-    partial.push(".part");
-    remove_if_there(Path::new(&partial)).map_err(failed)?;
-    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&partial);
-    let text = ticket.to_text();
-    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failed)?;
-    remove_if_there(path).map_err(failed)?;
-    fs::hard_link(&partial, path).and_then(|()| fs::remove_file(&partial)).map_err(failed)
-}
-
-fn remove_if_there(path: &Path) -> std::io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 /// What a receiver on the wildcard address puts into the ticket: this machine's name.

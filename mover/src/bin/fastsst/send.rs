@@ -10,6 +10,7 @@ use fastsst_proto::limits::TICKET_BYTES_MAX;
 use fastsst_proto::ticket::Ticket;
 use zeroize::Zeroizing;
 
+use crate::private_file::{PrivateFile, must_be_outside};
 use crate::{args, report, signals};
 
 /// Sends a directory.
@@ -19,6 +20,11 @@ pub(crate) fn run(args: args::Send) -> Result<()> {
     if !args.force {
         in_use::check(&Dir::open_source(&args.dir)?)?;
     }
+    let manifest = args.manifest.as_deref().map(|path| {
+        must_be_outside(MANIFEST, path, &args.dir)?;
+        PrivateFile::create(MANIFEST, path)
+    });
+    let manifest = manifest.transpose()?;
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
     signals::watch(&cancel)?;
     let drawing = report::Report::start(&progress);
@@ -33,8 +39,16 @@ pub(crate) fn run(args: args::Send) -> Result<()> {
     };
     let sent = fastsst_mover::send(config, &mut NoFreeze, &progress, &cancel);
     drop(drawing);
-    report::finish(&sent?.summary, args.common.summary_json.as_deref())
+    let sent = sent?;
+    report::finish(&sent.summary, args.common.summary_json.as_deref())?;
+    match (manifest, sent.manifest) {
+        (Some(file), Some(manifest)) => file.publish(|out| manifest.write(out)),
+        _ => Ok(()),
+    }
 }
+
+/// What messages call the file that [`fastsst_mover::manifest`] describes.
+pub(crate) const MANIFEST: &str = "manifest";
 
 /// The name of the one root of a plain transfer.
 pub(crate) const ROOT: &str = "data";

@@ -18,7 +18,7 @@ fn wrong_options_are_refused_with_what_is_accepted() {
     let (source, target) = (source.to_str().unwrap(), target.to_str().unwrap());
     let send = ["send", source, "--to", "-"];
     let receive = ["receive", "--into", target];
-    let cases: [(&[&str], &[&str], i32, &str); 22] = [
+    let cases: [(&[&str], &[&str], i32, &str); 25] = [
         (&[], &[], INVALID, "receive"),
         (&["sned"], &[], INVALID, "send"),
         (&["send"], &[], INVALID, "--to"),
@@ -39,6 +39,9 @@ fn wrong_options_are_refused_with_what_is_accepted() {
         (&send, &["--io", "turbo"], INVALID, "buffered"),
         (&send, &["--buffer", "much"], INVALID, "100m"),
         (&send, &["--connect-timeout", "soon"], INVALID, "soon"),
+        (&send, &["--reconnect-timeout", "0"], INVALID, "--reconnect-timeout"),
+        (&receive, &["--manifest", "m"], INVALID, "--manifest"),
+        (&["verify", source], &["--manifest", "-"], INVALID, "name a file"),
         (&receive, &["--listen", "nonsense"], INVALID, "nonsense"),
         (&receive, &["--listen", "127.0.0.1:65536"], INVALID, "65536"),
     ];
@@ -59,7 +62,7 @@ fn help_and_version_are_printed_and_are_no_errors() {
         (&["--help"][..], "Examples:"),
         (&["send", "--help"], "--rlimit"),
         (&["receive", "--help"], "--ticket-file"),
-        (&["verify", "--help"], "--io"),
+        (&["verify", "--help"], "--against"),
         (&["--version"], "fastsst "),
     ] {
         let printed = fastsst(arguments);
