@@ -51,6 +51,6 @@ pub use memory::keep_freed_memory;
 pub use options::{Compress, Options, Transport};
 pub use progress::{Phase, Progress};
 pub use receive::{AnyDonor, JoinerPolicy, ReceiveConfig, Received, Receiver};
-pub use send::{BypassConfig, SendConfig, Sent, send, send_bypass};
+pub use send::{BypassConfig, Estimate, SendConfig, Sent, estimate, send, send_bypass};
 pub use staging::{Owner, TargetRoot};
 pub use summary::Summary;

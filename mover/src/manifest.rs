@@ -16,7 +16,7 @@ use fastsst_proto::{FileHash, RelPath, RootHash};
 
 pub use self::compare::{Difference, What};
 use crate::error::{Code, Error, Result};
-use crate::tree_hash::{TreeLine, root_hash, root_hash_of};
+use crate::tree_hash::{TreeLine, root_hash_of};
 
 /// What a tree consists of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl Manifest {
     /// Of roots with these names, and of these entries in any order.
     ///
     /// # Errors
-    /// E99, as [`root_hash`].
+    /// E99: a path twice, or a hard link to nothing.
     pub(crate) fn of(mut roots: Vec<String>, lines: Vec<TreeLine<'_>>) -> Result<Self> {
         roots.sort_unstable();
         let mut kept = Vec::with_capacity(lines.len());
@@ -121,8 +121,9 @@ impl Manifest {
         compare::differences(self, found)
     }
 
-    /// The root hash of the lines, whatever the manifest says it is.
-    fn computed_hash(&self) -> Result<RootHash> {
+    /// What these lines are when they are hashed, whatever the manifest says: something else than
+    /// itself when it was changed.
+    fn computed(&self) -> Result<Self> {
         let lines = self.lines.iter().map(|line| TreeLine {
             root: self.name_of(line),
             path: &line.path,
@@ -132,7 +133,7 @@ impl Manifest {
             link_target: line.target.as_deref(),
             file_hash: line.hash,
         });
-        root_hash(lines.collect())
+        Self::of(self.roots.clone(), lines.collect())
             .map_err(|_bug| damaged("an entry is there twice, or a hard link leads nowhere"))
     }
 

@@ -143,6 +143,22 @@ impl Progress {
         self.control_bytes.store(bytes, Ordering::Relaxed);
     }
 
+    /// Everything begins anew.
+    pub(crate) fn restart(&self) {
+        for counter in [
+            &self.bytes_total,
+            &self.bytes_done,
+            &self.files_total,
+            &self.files_done,
+            &self.wire_bytes,
+            &self.kept_bytes,
+            &self.control_bytes,
+        ] {
+            counter.store(0, Ordering::Relaxed);
+        }
+        self.enter(Phase::Connect);
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Relaxed);
     }

@@ -15,6 +15,7 @@
 mod catalog;
 mod compare;
 mod control;
+mod estimate;
 mod greet;
 mod lane;
 mod pipeline;
@@ -216,7 +217,15 @@ impl Joiner<'_> {
     fn run(&mut self, policy: &mut dyn JoinerPolicy) -> Result<Received> {
         let waiting = Instant::now();
         // 1. A donor that knows the token declares what it would send. Nothing is touched yet.
-        let News::Declared(declaration) = self.control.news()? else { return Err(out_of_order()) };
+        let declaration = loop {
+            let News::Declared(declaration) = self.control.news()? else {
+                return Err(out_of_order());
+            };
+            if !declaration.is_estimate() {
+                break declaration;
+            }
+            self.estimate(policy, &declaration)?;
+        };
         let started = Instant::now();
         if let Err(error) = self.check(policy, &declaration) {
             let refusal = Refusal { code: error.code().number(), text: error.words() };

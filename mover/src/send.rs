@@ -11,6 +11,7 @@
 mod catalog;
 mod control;
 mod encode;
+mod estimate;
 mod lane;
 mod notices;
 mod open;
@@ -22,6 +23,8 @@ mod questions;
 mod read;
 mod small;
 mod transport;
+
+pub use self::estimate::{Estimate, estimate};
 
 pub(crate) use self::pipeline::worker_count;
 pub(crate) use self::plan::SMALL_BYTES_MAX;
@@ -37,6 +40,7 @@ use fastsst_proto::{Bottleneck, Features, RelPath, RootIndex};
 
 use self::catalog::Change;
 use self::control::{Control, News, Order};
+use self::estimate::Aim;
 use self::pipeline::{Batch, Pipeline};
 use self::plan::{Plan, Planned};
 use crate::cancel::Cancel;
@@ -191,10 +195,7 @@ impl Donor<'_> {
         let News::Welcomed { transfer, features, peer, way } = self.control.news()? else {
             return Err(out_of_order());
         };
-        if features.contains(Features::DELTA) {
-            tracing::info!("the joiner has an earlier copy: only what differs is sent");
-            self.plan.compare();
-        }
+        self.begin_comparing(features);
         self.control.order(Order::Declare(self.declaration(estimate, properties)))?;
         let News::Accepted { lanes } = self.control.news()? else { return Err(out_of_order()) };
         times.connect = seconds(started.elapsed());
@@ -212,7 +213,8 @@ impl Donor<'_> {
         // 3. Copy until a walk finds nothing new and the joiner holds every chunk.
         self.progress.enter(Phase::Copy);
         let copying = Instant::now();
-        let mut pipeline = Pipeline::start(self, (transfer, peer, &way), (lanes, settle))?;
+        let ends = (transfer, peer, &way);
+        let mut pipeline = Pipeline::start(self, ends, (lanes, settle), Aim::Transfer)?;
         let passes = self.copy(&pipeline)?;
         times.copy = seconds(copying.elapsed());
 
@@ -264,6 +266,13 @@ impl Donor<'_> {
         };
         let manifest = self.options.manifest.then(|| pipeline.manifest()).transpose()?;
         Ok(Sent { summary, position: std::mem::take(&mut lock.position), manifest })
+    }
+
+    fn begin_comparing(&self, features: Features) {
+        if features.contains(Features::DELTA) {
+            tracing::info!("the joiner has an earlier copy: only what differs is sent");
+            self.plan.compare();
+        }
     }
 
     fn declaration(&self, estimate: (u64, u64), properties: Vec<(String, String)>) -> Declaration {

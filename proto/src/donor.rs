@@ -10,6 +10,8 @@
 //!   offer_lane             v                                               │ (Bye)
 //!                    AwaitCommitted ──Committed──> Committed ──bye──> Closed
 //!
+//!  An estimate is Streaming without lanes, and ends with bye instead of finish.
+//!
 //!  any state ──Refuse, Abort, error, silence, abort──> Failed
 //! ```
 
@@ -99,6 +101,8 @@ enum Wanted {
     Lanes(u16),
     /// A bypass.
     Position,
+    /// Only a comparison.
+    Estimate,
 }
 
 /// Sums of the last `ManifestEnd`.

@@ -10,6 +10,8 @@
 //!   LaneOffer              v                                           AwaitBye
 //!                      Finishing ──committed──> Committed ──Bye──> Closed <─┘ Bye
 //!
+//!  An estimate is Receiving without lanes, and ends with Bye instead of Finish.
+//!
 //!  any state ──Abort, error, silence, refuse, abort──> Failed
 //! ```
 
@@ -82,6 +84,14 @@ pub enum JoinerEvent {
     },
 }
 
+/// What the donor wants to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wish {
+    Transfer,
+    Bypass,
+    Estimate,
+}
+
 #[derive(Debug, Clone, Copy)]
 enum State {
     /// From: new. To: `AwaitDeclare`, `Failed`.
@@ -90,8 +100,9 @@ enum State {
     AwaitDeclare,
     /// The owner checks the declaration. From: `AwaitDeclare`. To: `Receiving`, `AwaitBye`,
     /// `Failed` by command.
-    Deciding { lanes: u16, is_bypass: bool, roots: usize },
-    /// From: `Deciding`. To: `Finishing`.
+    Deciding { lanes: u16, wish: Wish, roots: usize },
+    /// Without lanes only an estimate is made, and `Bye` ends it. From: `Deciding`. To: `Finishing`,
+    /// `Closed`.
     Receiving { lanes: u16 },
     /// Chunks may still arrive. From: `Receiving`. To: `Committed` by command.
     Finishing { lanes: u16, root_hash: RootHash },

@@ -102,7 +102,7 @@ pub(super) fn read(from: impl BufRead) -> Result<Manifest> {
     }
     let manifest = Manifest { roots, lines: entries, root_hash };
     let ascends = manifest.lines.is_sorted_by(|a, b| (a.root, &a.path) < (b.root, &b.path));
-    if !ascends || manifest.computed_hash()? != root_hash {
+    if !ascends || manifest.computed()? != manifest {
         return Err(damaged("its lines do not have the root hash in its last line"));
     }
     Ok(manifest)

@@ -32,11 +32,21 @@ const DECLARED_WITHIN: Duration = Duration::from_secs(60);
 pub(super) struct Catalog {
     roots: Vec<String>,
     stagings: Vec<Arc<Staging>>,
+    purpose: Purpose,
     items: RwLock<HashMap<FileId, Arc<Item>>>,
     /// Counts declarations, for lanes that are ahead of them.
     declared: watch::Sender<u64>,
     /// Files that are not completely stored and closed yet.
     open: AtomicU64,
+}
+
+/// What entries are declared for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be built.
+    Build,
+    /// To be compared with what is there, of which nothing is changed.
+    Look,
 }
 
 /// One entry, and for a file its progress.
@@ -74,10 +84,10 @@ pub(super) enum Novelty {
 
 impl Catalog {
     /// Nothing declared; `stagings` are the targets by root number.
-    pub(super) fn new(roots: Vec<String>, stagings: Vec<Arc<Staging>>) -> Self {
+    pub(super) fn new(roots: Vec<String>, stagings: Vec<Arc<Staging>>, purpose: Purpose) -> Self {
         let (declared, _) = watch::channel(0);
         let items = RwLock::default();
-        Self { roots, stagings, items, declared, open: AtomicU64::new(0) }
+        Self { roots, stagings, purpose, items, declared, open: AtomicU64::new(0) }
     }
 
     /// Creates what the donor declared; returns files that are complete because they are empty.
@@ -108,7 +118,13 @@ impl Catalog {
         let staging = self.stagings.get(usize::from(entry.root.0)).ok_or_else(|| {
             Error::new(Code::Protocol, format!("{} belongs to an undeclared root", entry.path))
         })?;
-        let staged = staging.create(&entry)?;
+        let staged = match (self.purpose, entry.kind) {
+            (Purpose::Build, _) => staging.create(&entry)?,
+            (Purpose::Look, EntryKind::File) => Some(staging.look(&entry)?),
+            (Purpose::Look, EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink) => {
+                None
+            }
+        };
         let mut state = State {
             tree: Some(FileTree::new(entry.size)),
             hash: None,
@@ -132,7 +148,8 @@ impl Catalog {
                 Error::new(Code::Protocol, format!("entry {} was never declared", id.0))
             })?;
             self.closed(&item);
-            if let Some(staging) = self.stagings.get(usize::from(item.entry.root.0)) {
+            let staging = self.stagings.get(usize::from(item.entry.root.0));
+            if let Some(staging) = staging.filter(|_| self.purpose == Purpose::Build) {
                 staging.remove(&item.entry)?;
             }
         }

@@ -223,9 +223,12 @@ impl Comparison {
         });
     }
 
-    /// No more jobs: the threads end.
+    /// No more jobs: the threads end, and leave undone what nobody waits for any more.
     pub(super) fn close(&self) {
-        self.lock_jobs().closed = true;
+        let mut jobs = self.lock_jobs();
+        jobs.queue.clear();
+        jobs.closed = true;
+        drop(jobs);
         self.work.notify_all();
     }
 
@@ -305,7 +308,9 @@ impl Comparison {
                 self.flush(&mut run)?;
                 continue;
             };
-            self.wait_for_room()?.describe(at, known);
+            let Some(mut undecided) = self.wait_for_room()? else { return Ok(buf) };
+            undecided.describe(at, known);
+            drop(undecided);
             let Have { chunks, .. } = run.get_or_insert_with(|| Have {
                 file: at.file,
                 generation: at.generation,
@@ -349,7 +354,9 @@ impl Comparison {
 
     fn describe_file(&self, item: &Item, hash: FileHash) -> Result<()> {
         let file = (item.entry.id, item.entry.generation);
-        self.wait_for_room()?.describe_file(file, hash);
+        if let Some(mut undecided) = self.wait_for_room()? {
+            undecided.describe_file(file, hash);
+        }
         Ok(())
     }
 
@@ -404,14 +411,18 @@ impl Comparison {
         }
     }
 
-    fn wait_for_room(&self) -> Result<MutexGuard<'_, Undecided>> {
+    /// `None`: there will be none.
+    fn wait_for_room(&self) -> Result<Option<MutexGuard<'_, Undecided>>> {
         let mut undecided = lock(&self.undecided);
         while !undecided.has_room() {
             self.cancel.check()?;
+            if self.lock_jobs().closed {
+                return Ok(None);
+            }
             let waited = self.room.wait_timeout(undecided, LOOK);
             undecided = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(undecided)
+        Ok(Some(undecided))
     }
 
     fn decide<T>(&self, take: impl FnOnce(&mut Undecided) -> Option<T>) -> Option<T> {

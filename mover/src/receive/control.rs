@@ -53,6 +53,8 @@ pub(super) enum Order {
     AllDeclared(Finish),
     /// The new tree is in its place.
     Committed(RootHash, Bottleneck),
+    /// What follows from an estimate has ended: let the next donor in.
+    Next,
 }
 
 /// What the stale copy holds of files the donor has asked about.
@@ -81,8 +83,8 @@ pub(super) enum Change {
 /// Where the conversation's findings go.
 #[derive(Debug)]
 pub(super) struct Feed {
-    pub(super) lanes: Arc<Lanes>,
-    pub(super) samples: Arc<Samples>,
+    /// Absent when nothing is going to come.
+    pub(super) data: Option<(Arc<Lanes>, Arc<Samples>)>,
     pub(super) changes: Sender<Change>,
     /// Changes the thread has no room for yet. No bound of its own: the catalog keeps all of it
     /// in the end, and what it may hold is bounded by the protocol.
@@ -112,6 +114,8 @@ pub(super) enum News {
     Declared(Declaration),
     Finish(Finish, Bottleneck),
     Bye,
+    /// Whoever only wanted an estimate is gone.
+    EstimateOver,
 }
 
 /// A handle to the control thread.
@@ -145,6 +149,7 @@ impl Control {
             settled: Arc::clone(&settled),
             donor_limited_by: Cell::default(),
             limited_by: Cell::default(),
+            is_estimate: Cell::default(),
             cancel: cancel.clone(),
         };
         let thread = spawn("fastsst-control", cancel, move || loop_.run(listener))?;
@@ -192,6 +197,8 @@ struct Loop {
     donor_limited_by: Cell<Bottleneck>,
     /// What the donor was told last.
     limited_by: Cell<Bottleneck>,
+    /// The donor only wants to know how much it would send.
+    is_estimate: Cell<bool>,
     cancel: Cancel,
 }
 
@@ -223,7 +230,25 @@ impl Loop {
         })
     }
 
+    /// Serves one donor to its end, and before it anybody who only wants to know how much he would
+    /// send: whatever becomes of him, the joiner goes on waiting.
     async fn serve(&self, acceptor: &Acceptor, visitors: &Receiver<Visitor>) -> Result<()> {
+        loop {
+            let ended = self.serve_one(acceptor, visitors).await;
+            self.cancel.check()?;
+            if !self.is_estimate.take() {
+                return ended;
+            }
+            if let Err(error) = ended {
+                tracing::info!("an estimate was given up: {error}");
+            }
+            self.tell(News::EstimateOver)?;
+            // Answers to somebody who has left.
+            while !matches!(self.orders.recv_async().await, Ok(Order::Next) | Err(_)) {}
+        }
+    }
+
+    async fn serve_one(&self, acceptor: &Acceptor, visitors: &Receiver<Visitor>) -> Result<()> {
         let mut talk = tokio::select! {
             talk = self.first_donor_in_time(acceptor, visitors) => talk?,
             () = self.cancel.cancelled() => return Err(self.cancel.reason()),
@@ -300,8 +325,11 @@ impl Loop {
         loop {
             if let Some(feed) = &mut feed {
                 feed.pass_on(&self.cancel)?;
-                if committed.is_none() && !talk.is_congested() {
-                    self.tell_bottleneck(talk, feed.samples.recent())?;
+                if let Some((_, samples)) = &feed.data
+                    && committed.is_none()
+                    && !talk.is_congested()
+                {
+                    self.tell_bottleneck(talk, samples.recent())?;
                 }
             }
             tokio::select! {
@@ -357,9 +385,14 @@ impl Loop {
         let receiving = feed.as_mut().ok_or_else(|| Error::bug("entries before Accept"));
         match event {
             JoinerEvent::Authenticated(_) => {}
-            JoinerEvent::Declared(declaration) => self.tell(News::Declared(declaration))?,
+            JoinerEvent::Declared(declaration) => {
+                self.is_estimate.set(declaration.is_estimate());
+                self.tell(News::Declared(declaration))?;
+            }
             JoinerEvent::LaneOffered { lane, source_port } => {
-                let own = self.open_lane(acceptor, talk.link(), (lane, source_port), receiving?);
+                let lanes = receiving?.data.as_ref().map(|(lanes, _)| lanes);
+                let lanes = lanes.ok_or_else(|| Error::bug("a lane without a transfer"))?;
+                let own = self.open_lane(acceptor, talk.link(), (lane, source_port), lanes);
                 let ready = talk.session.lane_ready(lane, own);
                 ready.map_err(|error| protocol_error(talk.link().peer(), error))?;
             }
@@ -375,6 +408,7 @@ impl Loop {
             JoinerEvent::Same(chunks) => receiving?.backlog.push_back(Change::Same(chunks)),
             JoinerEvent::SameFiles(files) => receiving?.backlog.push_back(Change::SameFiles(files)),
             JoinerEvent::Finish(finish) => receiving?.backlog.push_back(Change::Finish(finish)),
+            JoinerEvent::Bye if self.is_estimate.get() => return Ok(true),
             JoinerEvent::Bye => {
                 self.tell(News::Bye)?;
                 return Ok(true);
@@ -410,6 +444,7 @@ impl Loop {
                 self.tell(News::Finish(finish, self.donor_limited_by.get()))?;
                 Ok(())
             }
+            Order::Next => Ok(()),
             Order::Committed(root_hash, limited_by) => {
                 *committed = Some(Instant::now());
                 session.limited_by(limited_by).and_then(|()| session.committed(root_hash))
@@ -424,14 +459,14 @@ impl Loop {
         acceptor: &Acceptor,
         link: &Link,
         (lane, source_port): (LaneId, u16),
-        feed: &Feed,
+        lanes: &Arc<Lanes>,
     ) -> bool {
         acceptor.expect_lane(lane);
         if source_port == 0 {
             return false;
         }
         match acceptor.lane_socket(link, source_port) {
-            Ok(socket) => self.start_lane(lane, feed, |lanes| lanes.serve_socket(socket)),
+            Ok(socket) => self.start_lane(lane, lanes, |lanes| lanes.serve_socket(socket)),
             Err(error) => {
                 tracing::warn!("lane {} has no socket of its own: {error}", lane.0);
                 false
@@ -441,12 +476,13 @@ impl Loop {
 
     /// A lane over TCP, one whose source port was rewritten on the way, or a second donor.
     fn take_visitor(&self, visitor: Visitor, feed: Option<&Feed>) {
-        match (visitor.accepted.scope, feed) {
-            (Scope::Lane { lane, .. }, Some(feed)) if visitor.link.can_move() => {
-                self.start_lane(lane, feed, |lanes| lanes.serve_visitor(visitor));
+        let lanes = feed.and_then(|feed| feed.data.as_ref()).map(|(lanes, _)| lanes);
+        match (visitor.accepted.scope, lanes) {
+            (Scope::Lane { lane, .. }, Some(lanes)) if visitor.link.can_move() => {
+                self.start_lane(lane, lanes, |lanes| lanes.serve_visitor(visitor));
             }
-            (Scope::Lane { .. }, Some(feed)) => {
-                let lanes = Arc::clone(&feed.lanes);
+            (Scope::Lane { .. }, Some(lanes)) => {
+                let lanes = Arc::clone(lanes);
                 tokio::spawn(async move {
                     if let Err(error) = lanes.serve_visitor(visitor).await {
                         tracing::debug!("lane over the listener ended: {error}");
@@ -467,15 +503,15 @@ impl Loop {
     fn start_lane<F: Future<Output = Result<()>>>(
         &self,
         lane: LaneId,
-        feed: &Feed,
+        lanes: &Arc<Lanes>,
         serve: impl FnOnce(Arc<Lanes>) -> F + Send + 'static,
     ) -> bool {
         // A donor may open a lane again and again; each waits for its end on a thread.
-        if Arc::strong_count(&feed.lanes) > 2 * usize::from(LANES_MAX) {
+        if Arc::strong_count(lanes) > 2 * usize::from(LANES_MAX) {
             tracing::warn!("too many lanes at once");
             return false;
         }
-        let lanes = Arc::clone(&feed.lanes);
+        let lanes = Arc::clone(lanes);
         let name = format!("fastsst-lane-{}", lane.0);
         let started = spawn(&name, &self.cancel, move || {
             if let Err(error) = block_on(serve(lanes)) {

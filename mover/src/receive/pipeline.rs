@@ -8,7 +8,7 @@ use std::time::Instant;
 use fastsst_proto::{Bottleneck, PageKey};
 use flume::{Receiver, Sender};
 
-use super::catalog::{Catalog, Item};
+use super::catalog::{Catalog, Item, Purpose};
 use super::compare::{self, Comparison};
 use super::control::{Change, Feed};
 use super::lane::{Arrived, Lanes};
@@ -52,7 +52,8 @@ impl Pipeline {
     /// Starts every stage; nothing flows yet. The feed goes to the control thread.
     pub(super) fn start(joiner: &Joiner<'_>) -> Result<(Self, Feed)> {
         let cancel = joiner.cancel;
-        let catalog = Arc::new(Catalog::new(joiner.names.clone(), joiner.stagings.clone()));
+        let catalog =
+            Arc::new(Catalog::new(joiner.names.clone(), joiner.stagings.clone(), Purpose::Build));
         let comparison = start_comparing(joiner, &catalog)?;
         let buffers =
             usize::try_from(joiner.options.buffer_bytes >> 20).unwrap_or(usize::MAX).max(8);
@@ -116,7 +117,8 @@ impl Pipeline {
             cancel: cancel.clone(),
         });
         let changes = start_declare(&closing, comparison.clone(), complete_tx)?;
-        let feed = Feed { lanes, samples: Arc::clone(&samples), changes, backlog: VecDeque::new() };
+        let data = Some((lanes, Arc::clone(&samples)));
+        let feed = Feed { data, changes, backlog: VecDeque::new() };
         let pools = [network, plain];
         Ok((Self { catalog, pools, io, zero_bytes, carried, samples, comparison }, feed))
     }
@@ -167,7 +169,10 @@ impl Drop for Pipeline {
 }
 
 /// Starts the threads that read the stale copy, if there is one and the donor can make use of it.
-fn start_comparing(joiner: &Joiner<'_>, catalog: &Arc<Catalog>) -> Result<Option<Arc<Comparison>>> {
+pub(super) fn start_comparing(
+    joiner: &Joiner<'_>,
+    catalog: &Arc<Catalog>,
+) -> Result<Option<Arc<Comparison>>> {
     if !joiner.compares {
         return Ok(None);
     }
@@ -190,8 +195,7 @@ fn start_declare(
     comparison: Option<Arc<Comparison>>,
     complete: Sender<Arc<Item>>,
 ) -> Result<Sender<Change>> {
-    let (changes_tx, changes) = flume::bounded(BETWEEN_STAGES);
-    let declare = DeclareWorker {
+    start_declare_with(|changes| DeclareWorker {
         changes,
         catalog: Arc::clone(&closing.catalog),
         comparison,
@@ -199,8 +203,17 @@ fn start_declare(
         orders: closing.orders.clone(),
         progress: Arc::clone(&closing.progress),
         cancel: closing.cancel.clone(),
-    };
-    spawn("fastsst-declare", &closing.cancel, || declare.run())?;
+    })
+}
+
+/// Starts the thread that declares; returns where the donor's changes go.
+pub(super) fn start_declare_with(
+    worker: impl FnOnce(Receiver<Change>) -> DeclareWorker,
+) -> Result<Sender<Change>> {
+    let (changes_tx, changes) = flume::bounded(BETWEEN_STAGES);
+    let declare = worker(changes);
+    let cancel = declare.cancel.clone();
+    spawn("fastsst-declare", &cancel, || declare.run())?;
     Ok(changes_tx)
 }
 

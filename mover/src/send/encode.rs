@@ -9,6 +9,7 @@ use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Changed, Hashes, lock};
 use super::control::Order;
+use super::estimate::Aim;
 use super::parcel::Parcel;
 use super::plan::Plan;
 use super::read::{Purpose, ReadTag};
@@ -31,6 +32,7 @@ pub(super) struct EncodeWorker {
     pub(super) lanes: Sender<Parcel>,
     pub(super) orders: Sender<Order>,
     pub(super) key: PageKey,
+    pub(super) aim: Aim,
     pub(super) progress: Arc<Progress>,
     pub(super) cancel: Cancel,
 }
@@ -98,6 +100,9 @@ impl EncodeWorker {
                 let encoded = self.encoder.encode_pages((tag.at, hash), differs, buf)?;
                 let encoded = encoded.ok_or_else(|| self.cancel.reason())?;
                 self.progress.add_kept(encoded.header.kept_bytes().into());
+                if self.aim == Aim::Estimate {
+                    self.order(Order::Same(vec![tag.at]))?;
+                }
                 self.plan.decided(1);
                 self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
             }

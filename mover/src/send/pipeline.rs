@@ -14,6 +14,7 @@ use flume::{Receiver, Sender};
 use super::catalog::{Catalog, Changed, Hashes};
 use super::control::Order;
 use super::encode::EncodeWorker;
+use super::estimate::{Aim, swallow};
 use super::lane::{Connected, Lane, Shared};
 use super::notices::Notices;
 use super::open::Source;
@@ -59,6 +60,7 @@ pub(super) struct Pipeline {
     throttle: Arc<Throttle>,
     compression: Arc<Compression>,
     key: PageKey,
+    aim: Aim,
     threads: Vec<JoinHandle<()>>,
     pools: [Pool; 2],
 }
@@ -81,6 +83,7 @@ impl Pipeline {
         donor: &Donor<'_>,
         (transfer, peer, way): (TransferId, std::net::SocketAddr, &Way),
         (lanes, settle): (u16, Duration),
+        aim: Aim,
     ) -> Result<Self> {
         let (options, cancel) = (&donor.options, donor.cancel);
         let roots = donor.roots.iter().map(SourceRoot::open);
@@ -139,12 +142,16 @@ impl Pipeline {
             throttle,
             compression: Arc::new(Compression::new(options.compress)),
             key: PageKey::new(&transfer),
+            aim,
             threads: Vec::new(),
             pools: [pool.clone(), wire.clone()],
         };
         pipeline.start_readers(donor, (roots, settle), engine, &parcel_tx)?;
         pipeline.start_encoders(donor, &read_rx, &parcel_tx)?;
-        pipeline.start_lanes(donor, lanes)?;
+        match aim {
+            Aim::Transfer => pipeline.start_lanes(donor, lanes)?,
+            Aim::Estimate => pipeline.start_sink()?,
+        }
         pipeline.start_pace(donor, queues)?;
         Ok(pipeline)
     }
@@ -199,6 +206,7 @@ impl Pipeline {
                 encoder: Encoder::new(Arc::clone(&self.compression), self.pools[1].clone())?,
                 lanes: lanes.clone(),
                 orders: self.orders.clone(),
+                aim: self.aim,
                 throttle: Arc::clone(&self.throttle),
                 progress: Arc::clone(donor.progress),
             };
@@ -226,12 +234,20 @@ impl Pipeline {
                 lanes: lanes.clone(),
                 orders: self.orders.clone(),
                 key: self.key.clone(),
+                aim: self.aim,
                 progress: Arc::clone(donor.progress),
                 cancel: self.cancel.clone(),
             };
             let name = format!("fastsst-enc-{number}");
             self.threads.push(spawn(&name, &self.cancel, || worker.run())?);
         }
+        Ok(())
+    }
+
+    /// Stands in for the lanes when nothing is sent.
+    fn start_sink(&mut self) -> Result<()> {
+        let lanes = Arc::clone(&self.shared);
+        self.threads.push(spawn("fastsst-sink", &self.cancel, move || swallow(&lanes))?);
         Ok(())
     }
 

@@ -11,6 +11,7 @@ use flume::Sender;
 
 use super::catalog::{FileToRead, Hashes};
 use super::control::Order;
+use super::estimate::Aim;
 use super::open::Source;
 use super::parcel::{Packing, Parcel};
 use super::plan::{Plan, SmallTask};
@@ -36,6 +37,7 @@ pub(super) struct SmallReader {
     pub(super) encoder: Encoder,
     pub(super) lanes: Sender<Parcel>,
     pub(super) orders: Sender<Order>,
+    pub(super) aim: Aim,
     pub(super) throttle: Arc<Throttle>,
     pub(super) progress: Arc<Progress>,
 }
@@ -45,7 +47,9 @@ struct Batch {
     packing: Packing,
     hashed: Vec<(FileId, Generation, FileHash)>,
     /// Files that are as the joiner has them.
-    same: Vec<FileRef>,
+    kept: usize,
+    /// Files of which the joiner is told that.
+    told: Vec<FileRef>,
 }
 
 impl SmallReader {
@@ -58,17 +62,18 @@ impl SmallReader {
         while let Some(tasks) = self.plan.next_small(&cancel)? {
             let frames = self.pool.acquire().ok_or_else(|| cancel.reason())?;
             let hashed = Vec::with_capacity(tasks.len());
-            let mut batch = Batch { packing: Packing::new(frames), hashed, same: Vec::new() };
+            let packing = Packing::new(frames);
+            let mut batch = Batch { packing, hashed, kept: 0, told: Vec::new() };
             let ids: Vec<FileId> = tasks.iter().map(|(id, _)| *id).collect();
             for (task, found) in tasks.iter().zip(self.source.files(&ids)) {
                 if let Some(found) = found {
                     buf = self.read(&mut batch, *task, &found, buf)?;
                 }
             }
-            let Batch { packing, hashed, same } = batch;
-            let (read, kept) = (hashed.len(), same.len());
+            let Batch { packing, hashed, kept, told } = batch;
+            let read = hashed.len();
             self.hashes.insert_whole(hashed);
-            self.decided(&tasks, same)?;
+            self.decided(&tasks, told)?;
             self.plan.small_ended((ids.len() - read + kept) as u64)?;
             if let Some(parcel) = packing.finish() {
                 self.lanes.send(parcel).map_err(|_closed| cancel.reason())?;
@@ -79,10 +84,10 @@ impl SmallReader {
     }
 
     /// Tells the joiner which of the files it described can stay.
-    fn decided(&self, tasks: &[SmallTask], same: Vec<FileRef>) -> Result<()> {
+    fn decided(&self, tasks: &[SmallTask], told: Vec<FileRef>) -> Result<()> {
         let described = tasks.iter().filter(|(_, expected)| expected.is_some()).count();
-        if !same.is_empty() {
-            let order = Order::SameFiles(same);
+        if !told.is_empty() {
+            let order = Order::SameFiles(told);
             self.orders.send(order).map_err(|_closed| self.source.cancel.reason())?;
         }
         if described > 0 {
@@ -112,12 +117,16 @@ impl SmallReader {
         }
         let header = raw_header(at, size, &mut buf);
         let hash = FileHash(header.hash.0);
-        if expected == Some(hash) {
+        let is_same = expected == Some(hash);
+        if is_same {
             self.progress.add_bytes(size);
             self.progress.add_kept(size);
-            batch.same.push((id, at.generation));
+            batch.kept += 1;
         } else {
             batch.packing.add(header, buf.filled(), &mut self.encoder)?;
+        }
+        if is_same || expected.is_some() && self.aim == Aim::Estimate {
+            batch.told.push((id, at.generation));
         }
         batch.hashed.push((id, at.generation, hash));
         Ok(buf)

@@ -7,7 +7,8 @@ use fastsst_proto::manifest::{Entry, EntryKind};
 use fastsst_proto::path::RelPath;
 
 use super::lock::error_kind;
-use super::{Basis, StagedFile, Staging, lock};
+use super::stale::find;
+use super::{Basis, NEW, OLD, StagedFile, Staging, lock, rel};
 use crate::error::{Code, Error, Result};
 use crate::tree::{Dir, FileKind};
 use crate::walk::STAGING_NAME;
@@ -49,6 +50,42 @@ impl Staging {
             lock(&self.links).remove(&entry.path);
             Ok(())
         })
+    }
+
+    /// A file as it is before anything is prepared, to be read and not to be changed: in the root,
+    /// or where an interrupted transfer has left it.
+    ///
+    /// # Errors
+    /// E09.
+    pub fn look(&self, entry: &Entry) -> Result<Arc<StagedFile>> {
+        let made_by = self.shared.change();
+        let mut found = None;
+        for place in self.places()? {
+            // The root last but one: what an interrupted transfer has built is preferred.
+            let is_root = place.place() == self.place();
+            let is_kept = is_root && self.keep().keep(first_name(&entry.path));
+            if let Some(stat) = find(&place, &entry.path)?.filter(|_| !is_kept) {
+                found = Some((place, Basis { size: stat.size, vouched: None }));
+                break;
+            }
+        }
+        let (place, basis) = found.unzip();
+        self.shared.write().insert(entry.id, made_by);
+        let file = StagedFile::new(entry, made_by, basis, &self.shared);
+        Ok(Arc::new(file.looked_at(place)))
+    }
+
+    /// Nothing that was looked at is looked at any more.
+    pub fn looked_enough(&self) {
+        self.shared.write().clear();
+    }
+
+    /// Where old content may be, before it is moved.
+    fn places(&self) -> Result<Vec<Arc<Dir>>> {
+        let staging = self.lock.staging();
+        let open = |name: &[u8]| Ok(staging.open_dir_if_there(&rel(name)?)?.map(Arc::new));
+        let (new, old): (Option<_>, Option<_>) = (open(NEW)?, open(OLD)?);
+        Ok(new.into_iter().chain([Arc::clone(&self.dir)]).chain(old).collect())
     }
 
     fn make(&self, new: &Dir, entry: &Entry) -> Result<Option<Arc<StagedFile>>> {
@@ -148,6 +185,10 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+fn first_name(path: &RelPath) -> &[u8] {
+    path.components().next().unwrap_or_default()
 }
 
 /// The donor sends what this node keeps.

@@ -101,6 +101,8 @@ pub struct StagedFile {
     reserved: AtomicBool,
     /// Absent when it began empty.
     basis: OnceLock<Basis>,
+    /// Present when it is only looked at, where it is.
+    place: Option<Arc<Dir>>,
 }
 
 impl StagedFile {
@@ -117,7 +119,14 @@ impl StagedFile {
             shared: Arc::clone(shared),
             slot: Mutex::default(),
             reserved: AtomicBool::new(false),
+            place: None,
         }
+    }
+
+    /// A file that is only read, in the directory where it is.
+    pub(super) fn looked_at(mut self, place: Option<Arc<Dir>>) -> Self {
+        self.place = place;
+        self
     }
 
     /// As the donor declared it.
@@ -287,7 +296,8 @@ impl StagedFile {
         let Some((file, _)) = self.open_current()? else { return Ok(None) };
         let file = Arc::new(file);
         *slot = Some(Arc::clone(&file));
-        if self.is_large() && !self.entry.sparse && !self.reserved.swap(true, Ordering::AcqRel) {
+        let is_built = self.place.is_none() && self.is_large() && !self.entry.sparse;
+        if is_built && !self.reserved.swap(true, Ordering::AcqRel) {
             self.shared.with_room(|| file.preallocate(self.entry.size))?;
         }
         drop(slot);
@@ -302,8 +312,11 @@ impl StagedFile {
         if !self.is_current(&files) {
             return Ok(None);
         }
-        let new = self.shared.new_dir()?;
         let path = &self.entry.path;
+        if let Some(place) = &self.place {
+            return place.open_file_read(path, self.shared.mode);
+        }
+        let new = self.shared.new_dir()?;
         let opened = new.open_file_write(path, self.shared.mode)?.ok_or_else(|| {
             let gone = io::Error::from(io::ErrorKind::NotFound);
             Error::write(new.place_of(path), gone)

@@ -75,7 +75,7 @@ impl Stale {
         if state.is_empty {
             return Ok(None);
         }
-        let Some(stat) = self.find(path)? else { return Ok(None) };
+        let Some(stat) = find(&self.dir, path)? else { return Ok(None) };
         commit::adopt(&self.dir, path, new)?;
         state.forget(&stat, path);
         drop(state);
@@ -94,7 +94,7 @@ impl Stale {
         new: &Dir,
     ) -> Result<Option<Basis>> {
         let mut state = lock(&self.state);
-        let Some(stat) = self.find(stale)? else { return Ok(None) };
+        let Some(stat) = find(&self.dir, stale)? else { return Ok(None) };
         commit::adopt_as(&self.dir, stale, new, path)?;
         state.forget(&stat, stale);
         drop(state);
@@ -146,15 +146,18 @@ impl Stale {
         }
         Ok(bytes)
     }
+}
 
-    /// The file at `path` if it may be patched. Whatever is in the way of it is no error: then
-    /// there is none.
-    fn find(&self, path: &RelPath) -> Result<Option<Stat>> {
-        match self.dir.stat(path) {
-            Ok(stat) => Ok(stat.filter(is_ours_alone)),
-            Err(error) if error.code() == Code::UnsafePath => Ok(None),
-            Err(error) => Err(error),
-        }
+/// The file at `path` if it may be patched. Whatever is in the way of it is no error: then there is
+/// none.
+///
+/// # Errors
+/// E09.
+pub(super) fn find(dir: &Dir, path: &RelPath) -> Result<Option<Stat>> {
+    match dir.stat(path) {
+        Ok(stat) => Ok(stat.filter(is_ours_alone)),
+        Err(error) if error.code() == Code::UnsafePath => Ok(None),
+        Err(error) => Err(error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{DonorSession, State, Wanted, lane_bit};
+use super::{DonorSession, Lanes, State, Wanted, lane_bit};
 use crate::bottleneck::Bottleneck;
 use crate::error::ProtocolError;
 use crate::frame::{Asked, DeclKind, Declaration, FileRef, Finish, Frame, Refusal};
@@ -24,6 +24,7 @@ impl DonorSession {
         let wanted = match declaration.kind {
             DeclKind::Full => Wanted::Lanes(declaration.lanes),
             DeclKind::Bypass { .. } => Wanted::Position,
+            DeclKind::Estimate => Wanted::Estimate,
         };
         self.state = State::AwaitAccept { wanted };
         self.transmit.push_back(Frame::Declare(declaration));
@@ -165,6 +166,9 @@ impl DonorSession {
         let State::Streaming { lanes, ended: Some(sums) } = self.state else {
             return Err(self.misuse("finish"));
         };
+        if lanes.accepted == 0 {
+            return Err(self.misuse("finish an estimate"));
+        }
         if sums != (finish.entries, finish.bytes) {
             return Err(self.misuse("finish with other sums"));
         }
@@ -175,12 +179,13 @@ impl DonorSession {
         Ok(())
     }
 
-    /// Ends the conversation. Legal once `Committed`; no effect when it has ended well.
+    /// Ends the conversation. Legal once `Committed`, and at any time in an estimate; no effect when
+    /// it has ended well.
     ///
     /// Errors: too early.
     pub fn bye(&mut self) -> Result<(), ProtocolError> {
         match self.state {
-            State::Committed => {
+            State::Committed | State::Streaming { lanes: Lanes { accepted: 0, .. }, .. } => {
                 self.transmit.push_back(Frame::Bye);
                 self.state = State::Closed;
                 Ok(())

@@ -104,7 +104,7 @@ impl DonorSession {
 
     fn on_accept(&mut self, wanted: Wanted, accepted: u16) -> Result<(), ProtocolError> {
         let in_range = match wanted {
-            Wanted::Position => accepted == 0,
+            Wanted::Position | Wanted::Estimate => accepted == 0,
             Wanted::Lanes(wanted) => (1..=wanted).contains(&accepted),
         };
         if !in_range {
@@ -115,7 +115,7 @@ impl DonorSession {
         self.events.push_back(DonorEvent::Accepted { lanes: accepted });
         self.state = match wanted {
             Wanted::Position => State::AwaitBypassAck,
-            Wanted::Lanes(_) => {
+            Wanted::Lanes(_) | Wanted::Estimate => {
                 State::Streaming { lanes: Lanes { accepted, offered: 0 }, ended: None }
             }
         };

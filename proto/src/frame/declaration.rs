@@ -21,6 +21,8 @@ pub enum DeclKind {
         /// Replication position, as the server printed it.
         position: Vec<u8>,
     },
+    /// A whole data directory is compared with what the joiner has, and nothing is sent.
+    Estimate,
 }
 
 /// The donor's declaration of what it is about to send.
@@ -51,12 +53,18 @@ impl Declaration {
         matches!(self.kind, DeclKind::Bypass { .. })
     }
 
+    /// Whether nothing is going to be sent.
+    #[must_use]
+    pub fn is_estimate(&self) -> bool {
+        self.kind == DeclKind::Estimate
+    }
+
     /// Checks limits and rules.
     ///
     /// Errors: the first rule that is broken.
     pub fn validate(&self) -> Result<(), WireError> {
         match &self.kind {
-            DeclKind::Full => check_lanes(self.lanes)?,
+            DeclKind::Full | DeclKind::Estimate => check_lanes(self.lanes)?,
             DeclKind::Bypass { position } => {
                 check_len("position", position.len(), POSITION_BYTES_MAX)?;
                 check_len("lanes", usize::from(self.lanes), usize::from(LANES_MAX))?;
@@ -93,6 +101,7 @@ impl Declaration {
                 out.push(1);
                 put_bytes(out, position);
             }
+            DeclKind::Estimate => out.push(2),
         }
         put_count(out, self.roots.len(), ROOTS_MAX);
         for root in &self.roots {
@@ -113,6 +122,7 @@ impl Declaration {
         let kind = match reader.u8()? {
             0 => DeclKind::Full,
             1 => DeclKind::Bypass { position: read_position(reader)? },
+            2 => DeclKind::Estimate,
             _ => return Err(WireError::BadValue { what: "declaration kind" }),
         };
         let count = reader.count("roots", ROOTS_MAX, 2)?;
@@ -143,7 +153,7 @@ impl Declaration {
 /// The joiner's consent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accept {
-    /// How many lanes there will be; 1 up to what the donor wants, 0 for a bypass.
+    /// How many lanes there will be; 1 up to what the donor wants, 0 for a bypass or an estimate.
     pub lanes: u16,
 }
 

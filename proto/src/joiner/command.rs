@@ -2,7 +2,7 @@
 
 use alloc::vec::Vec;
 
-use super::{JoinerSession, State};
+use super::{JoinerSession, State, Wish};
 use crate::bottleneck::Bottleneck;
 use crate::error::ProtocolError;
 use crate::frame::{Accept, FileRef, Frame, Have, HaveFile, Refusal};
@@ -14,14 +14,20 @@ use crate::types::{FileId, Generation, LaneId};
 
 impl JoinerSession {
     /// Agrees to the declaration. A bypass needs no lanes (the number is ignored) and is
-    /// acknowledged at once: only `Bye` follows.
+    /// acknowledged at once: only `Bye` follows. An estimate needs none either.
     ///
     /// Errors: nothing to agree to; no lane, or more than the donor wants.
     pub fn accept(&mut self, accept: Accept) -> Result<(), ProtocolError> {
-        let State::Deciding { lanes, is_bypass, roots } = self.state else {
+        let State::Deciding { lanes, wish, roots } = self.state else {
             return Err(self.misuse("accept"));
         };
-        if is_bypass {
+        if wish == Wish::Estimate {
+            self.transmit.push_back(Frame::Accept(Accept { lanes: 0 }));
+            self.tally = Tally::new(roots);
+            self.state = State::Receiving { lanes: 0 };
+            return Ok(());
+        }
+        if wish == Wish::Bypass {
             self.transmit.push_back(Frame::Accept(Accept { lanes: 0 }));
             self.transmit.push_back(Frame::BypassAck);
             self.state = State::AwaitBye;

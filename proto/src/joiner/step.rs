@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::{JoinerEvent, JoinerSession, State};
+use super::{JoinerEvent, JoinerSession, State, Wish};
 use crate::auth::Scope;
 use crate::error::ProtocolError;
-use crate::frame::Frame;
+use crate::frame::{DeclKind, Frame};
 use crate::lane::{joiner_check_hello, joiner_welcome};
 use crate::manifest::Entry;
 use crate::types::{FileId, LaneId, Millis};
@@ -24,7 +24,11 @@ impl JoinerSession {
             (State::AwaitDeclare, Frame::Declare(declaration)) => {
                 self.state = State::Deciding {
                     lanes: declaration.lanes,
-                    is_bypass: declaration.is_bypass(),
+                    wish: match declaration.kind {
+                        DeclKind::Full => Wish::Transfer,
+                        DeclKind::Bypass { .. } => Wish::Bypass,
+                        DeclKind::Estimate => Wish::Estimate,
+                    },
                     roots: declaration.roots.len(),
                 };
                 self.events.push_back(JoinerEvent::Declared(declaration));
@@ -57,7 +61,7 @@ impl JoinerSession {
                 self.events.push_back(JoinerEvent::SameFiles(files));
                 Ok(())
             }
-            (State::Receiving { lanes }, Frame::Finish(finish)) => {
+            (State::Receiving { lanes }, Frame::Finish(finish)) if lanes > 0 => {
                 self.tally.finish(finish.entries, finish.bytes)?;
                 self.state = State::Finishing { lanes, root_hash: finish.root_hash };
                 self.events.push_back(JoinerEvent::Finish(finish));
@@ -65,7 +69,7 @@ impl JoinerSession {
             }
             // It has crossed `Committed`; nobody needs the lane any more.
             (State::Committed, Frame::LaneOffer { .. }) => Ok(()),
-            (State::Committed | State::AwaitBye, Frame::Bye) => {
+            (State::Committed | State::AwaitBye | State::Receiving { lanes: 0 }, Frame::Bye) => {
                 self.state = State::Closed;
                 self.events.push_back(JoinerEvent::Bye);
                 Ok(())

@@ -139,6 +139,7 @@ pub(crate) fn refusal() -> impl Strategy<Value = Refusal> {
 pub(crate) fn declaration() -> impl Strategy<Value = Declaration> {
     let kind = prop_oneof![
         Just(DeclKind::Full),
+        Just(DeclKind::Estimate),
         vec(any::<u8>(), 0..POSITION_BYTES_MAX).prop_map(|position| DeclKind::Bypass { position }),
     ];
     let roots = proptest::collection::btree_set("[a-z_]{1,30}", 0..ROOTS_MAX);

@@ -117,6 +117,7 @@ fn handshake() -> Vec<(&'static str, Frame)> {
             "declare_bypass",
             Frame::Declare(declaration(DeclKind::Bypass { position: b"6f2d:42".to_vec() })),
         ),
+        ("declare_estimate", Frame::Declare(declaration(DeclKind::Estimate))),
         ("accept", Frame::Accept(Accept { lanes: 4 })),
         ("lane_offer", Frame::LaneOffer { lane: LaneId(2), source_port: 54321 }),
         ("lane_ready", Frame::LaneReady { lane: LaneId(2), own_socket: true }),

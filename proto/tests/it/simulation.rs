@@ -315,6 +315,36 @@ fn a_bypass_hands_over_the_position_and_nothing_else() {
 }
 
 #[test]
+fn an_estimate_compares_sends_nothing_and_ends_with_bye() {
+    let mut pair = Pair::offering(Features::SUPPORTED);
+    pair.exchange().unwrap();
+    let estimate = Declaration { kind: DeclKind::Estimate, ..declaration(4) };
+    pair.donor.declare(estimate.clone()).unwrap();
+    pair.exchange().unwrap();
+    assert_eq!(pair.joiner_events().last(), Some(&JoinerEvent::Declared(estimate)));
+    pair.joiner.accept(Accept { lanes: 4 }).unwrap();
+    pair.exchange().unwrap();
+    assert_eq!(pair.donor_events().last(), Some(&DonorEvent::Accepted { lanes: 0 }));
+    assert!(pair.donor.offer_lane(LaneId(0), 1).is_err(), "nothing is sent");
+    let file = (FileId(0), Generation(0));
+    let asked = Asked { file: file.0, generation: file.1, how: How::Any };
+    pair.donor.entries(vec![entry(0, 0, 7)]).unwrap();
+    pair.donor.manifest_end(1, 7).unwrap();
+    pair.donor.compare(&[asked]).unwrap();
+    pair.exchange().unwrap();
+    pair.joiner.have_files(&[(file.0, file.1, FileHash([1; 32]))]).unwrap();
+    pair.exchange().unwrap();
+    pair.donor.same_files(&[file]).unwrap();
+    let finish =
+        Finish { root_hash: RootHash([0; 32]), position: Vec::new(), entries: 1, bytes: 7 };
+    assert!(pair.donor.finish(finish).is_err(), "there is nothing to finish");
+    pair.donor.bye().unwrap();
+    pair.exchange().unwrap();
+    assert_eq!(pair.joiner_events().last(), Some(&JoinerEvent::Bye));
+    assert!(pair.donor.is_over() && pair.joiner.is_over());
+}
+
+#[test]
 fn both_ends_learn_who_the_other_is_and_what_is_in_force() {
     let mut pair = Pair::offering(Features::SUPPORTED);
     pair.exchange().unwrap();

@@ -35,6 +35,8 @@ pub(crate) enum Command {
     Send(Send),
     /// Wait for a sender and build its directory here
     Receive(Receive),
+    /// Say how much send would send to a waiting receiver, and about how long it would take
+    Estimate(Estimate),
     /// Print the root hash of a directory, or what differs from a manifest; equal trees have equal hashes
     Verify(Verify),
 }
@@ -91,6 +93,26 @@ pub(crate) struct Receive {
     /// How long to wait for a sender, in seconds; 0: for ever
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub(crate) initial_timeout: u64,
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(crate) struct Estimate {
+    /// The directory that would be sent
+    pub(crate) dir: PathBuf,
+    /// The receiver's ticket, @FILE to read it from a file, or - for standard input; it stays good
+    #[arg(long, value_name = "TICKET|@FILE|-")]
+    pub(crate) to: String,
+    /// What the network carries, in bytes per second; the default is a link of 1 Gbit/s
+    #[arg(long, value_name = "RATE", default_value = "112m")]
+    pub(crate) rate: String,
+    /// Read although a server uses the directory: the figures are only about right then
+    #[arg(long)]
+    pub(crate) force: bool,
+    /// Let everything else on this machine go first: lowest priority for processors and disks
+    #[arg(long)]
+    pub(crate) polite: bool,
     #[command(flatten)]
     pub(crate) common: Common,
 }

@@ -1,6 +1,7 @@
 //! `fastsst`: send a directory tree to another machine, receive one, or verify one.
 
 mod args;
+mod estimate;
 mod keep;
 mod log;
 mod private_file;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
     let done = match args.command {
         Command::Send(send) => send::run(send),
         Command::Receive(receive) => receive::run(receive),
+        Command::Estimate(estimate) => estimate::run(estimate),
         Command::Verify(verify) => verify::run(&verify),
     };
     match done {

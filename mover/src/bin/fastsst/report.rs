@@ -39,9 +39,9 @@ impl Report {
 impl Drop for Report {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
+        let Some(thread) = self.thread.take() else { return };
+        thread.thread().unpark();
+        if thread.join().is_err() {
             tracing::debug!("the progress thread panicked");
         }
     }
@@ -51,7 +51,8 @@ fn draw(progress: &Progress, stop: &AtomicBool) {
     let bar = std::io::stderr().is_terminal().then(bar);
     let (mut line_at, mut since) = (Instant::now() + LINE, (Instant::now(), 0));
     while !stop.load(Ordering::Relaxed) {
-        std::thread::sleep(FRAME);
+        // Until the next frame, or until it is over.
+        std::thread::park_timeout(FRAME);
         match &bar {
             Some(bar) => {
                 bar.set_length(progress.bytes_total());
@@ -60,7 +61,7 @@ fn draw(progress: &Progress, stop: &AtomicBool) {
             }
             None if Instant::now() >= line_at && progress.bytes_total() > 0 => {
                 let done = progress.bytes_done();
-                let rate = mib(done - since.1) / since.0.elapsed().as_secs_f64();
+                let rate = mib(done.saturating_sub(since.1)) / since.0.elapsed().as_secs_f64();
                 tracing::info!(
                     "{}: {:.0} of {:.0} MiB, {rate:.0} MiB/s",
                     progress.phase().name(),

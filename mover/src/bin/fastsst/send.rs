@@ -58,7 +58,7 @@ pub(crate) const SOFTWARE: &str = concat!("fastsst ", env!("CARGO_PKG_VERSION"))
 
 /// Reads a ticket from where the argument says; it carries a secret, so a file or standard input
 /// keeps it out of the process list.
-fn ticket(to: &str) -> Result<Ticket> {
+pub(crate) fn ticket(to: &str) -> Result<Ticket> {
     let text = match to.strip_prefix('@') {
         Some(file) => {
             let opened = std::fs::File::open(file);

@@ -4,6 +4,7 @@
 mod changing;
 mod death;
 mod delta;
+mod estimate;
 mod faults;
 mod freezing;
 mod io_ways;
