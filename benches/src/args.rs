@@ -84,6 +84,14 @@ pub(crate) enum Hidden {
         /// An empty directory
         target: PathBuf,
     },
+    /// Reads two trees as fast as this disk can
+    #[command(hide = true)]
+    FloorRead {
+        /// The one
+        one: PathBuf,
+        /// The other
+        other: PathBuf,
+    },
 }
 
 impl Args {

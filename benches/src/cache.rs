@@ -15,23 +15,26 @@ use crate::tree;
 pub(crate) enum Cold {
     /// `sync`, then all clean pages, entries and inodes of the machine.
     Dropped,
-    /// `sync`, then the source's pages only, because dropping all of them needs root.
+    /// `sync`, then the pages of source and target only, because dropping all of them needs root.
     SourceOnly,
 }
 
 /// Writes back and forgets.
 ///
 /// # Errors
-/// A file of the source cannot be opened.
-pub(crate) fn chill(source: &Path) -> Result<Cold> {
+/// A file cannot be opened.
+pub(crate) fn chill(trees: &[&Path]) -> Result<Cold> {
     const EVERYTHING: &str = "3\n";
     rustix::fs::sync();
     if fs::write("/proc/sys/vm/drop_caches", EVERYTHING).is_ok() {
         return Ok(Cold::Dropped);
     }
-    for path in tree::files(source)? {
-        let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-        fadvise(&file, 0, None, Advice::DontNeed).context("cannot drop cached pages")?;
+    for tree in trees {
+        for path in tree::files(tree)? {
+            let file = File::open(&path);
+            let file = file.with_context(|| format!("cannot open {}", path.display()))?;
+            fadvise(&file, 0, None, Advice::DontNeed).context("cannot drop cached pages")?;
+        }
     }
     Ok(Cold::SourceOnly)
 }

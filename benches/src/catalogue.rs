@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::contender::Contender;
 use crate::contender::fastsst::Fastsst;
 use crate::contender::floor::Floor;
+use crate::contender::floor_read::FloorRead;
 use crate::contender::mariabackup::Mariabackup;
 use crate::contender::rsync::Rsync;
 use crate::contender::rsync_parallel::RsyncParallel;
@@ -19,7 +20,7 @@ pub(crate) const BASELINE: &str = "rsync";
 /// Names of fastsst's begin so.
 pub(crate) const OURS: &str = "fastsst";
 
-/// The one that is not a rival but a limit.
+/// Names of those begin so that are no rivals but limits.
 pub(crate) const LIMIT: &str = "floor";
 
 /// Runs only where a server's files are copied.
@@ -38,7 +39,8 @@ pub(crate) struct Programs<'a> {
 pub(crate) fn contenders(programs: Programs<'_>) -> Vec<Box<dyn Contender>> {
     let fastsst = || programs.fastsst.to_owned();
     vec![
-        Box::new(Rsync::default()),
+        Box::new(Rsync::whole()),
+        Box::new(Rsync::delta()),
         Box::new(RsyncParallel::default()),
         Box::new(RsyncStunnel::default()),
         Box::new(RsyncSsh::default()),
@@ -50,5 +52,6 @@ pub(crate) fn contenders(programs: Programs<'_>) -> Vec<Box<dyn Contender>> {
         Box::new(Fastsst::quic(fastsst())),
         Box::new(Fastsst::tcp(fastsst())),
         Box::new(Floor),
+        Box::new(FloorRead),
     ]
 }

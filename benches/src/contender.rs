@@ -2,6 +2,7 @@
 
 pub(crate) mod fastsst;
 pub(crate) mod floor;
+pub(crate) mod floor_read;
 pub(crate) mod mariabackup;
 pub(crate) mod rsync;
 pub(crate) mod rsync_parallel;
@@ -15,16 +16,17 @@ mod rsyncd;
 mod sshd;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use crate::cancel::Cancel;
 use crate::network::{Network, Place};
 use crate::programs;
-use crate::side::Cost;
+use crate::side::{Cost, log_of};
+use crate::start::Start;
 
 /// A way to copy a directory from one process to another over the network.
 ///
@@ -46,6 +48,15 @@ pub(crate) trait Contender {
     /// The copy failed, or a signal has come.
     fn run(&self, job: &Job<'_>) -> Result<Measurement>;
 
+    /// Begins a copy and kills the receiver with SIGKILL as soon as `link_bytes` have gone over the
+    /// cable. Says how many it were in the end.
+    ///
+    /// # Errors
+    /// There is no cable, the copy was finished before, or this contender is not asked to do it.
+    fn interrupt(&self, _job: &Job<'_>, _link_bytes: u64) -> Result<u64> {
+        bail!("{} is not interrupted", self.name())
+    }
+
     /// How a copy is proven.
     fn proof(&self) -> Proof {
         Proof::Equal
@@ -59,6 +70,8 @@ pub(crate) enum Proof {
     Equal,
     /// It has all the tables: what a backup of a running server can be asked for.
     Tables,
+    /// Nothing: there is none.
+    Nothing,
 }
 
 /// What is measured.
@@ -77,8 +90,10 @@ pub(crate) struct About {
 pub(crate) struct Job<'a> {
     /// The directory to copy.
     pub(crate) source: &'a Path,
-    /// An empty directory to copy into.
+    /// The directory to copy into.
     pub(crate) target: &'a Path,
+    /// What is in it.
+    pub(crate) start: Start,
     /// An empty directory for everything else, readable by its owner only.
     pub(crate) scratch: &'a Path,
     /// Whether files have holes worth keeping, which some programs must be told.
@@ -98,6 +113,11 @@ impl Job<'_> {
     /// Where the receiver runs.
     fn receiver(&self) -> &Place {
         &self.network.receiver
+    }
+
+    /// Where a side has written what it says.
+    fn log(&self, side: &str) -> PathBuf {
+        log_of(side, self.scratch)
     }
 
     /// Makes the copy of a program durable that does not do it itself.
@@ -156,6 +176,10 @@ pub(crate) struct Measurement {
     pub(crate) sender: Cost,
     /// The receiver's cost.
     pub(crate) receiver: Cost,
+    /// What was sent and received, as the program counts it; nothing when it does not.
+    pub(crate) wire_bytes: Option<u64>,
+    /// The same as the cable counts it, headers included; nothing without a cable.
+    pub(crate) link_bytes: Option<u64>,
     /// The command lines, the receiver's first.
     pub(crate) commands: Vec<String>,
     /// What the program says about itself in a few words.
@@ -176,6 +200,7 @@ mod tests {
         let job = Job {
             source: Path::new("/x/source"),
             target: Path::new("/x/1/copy"),
+            start: Start::Empty,
             scratch: Path::new("/x/1/scratch"),
             sparse: false,
             network: &network,

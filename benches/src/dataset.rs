@@ -1,7 +1,7 @@
 //! What is copied.
 
 pub(crate) mod datadir;
-mod digits;
+pub(crate) mod digits;
 pub(crate) mod one_file;
 pub(crate) mod small_files;
 pub(crate) mod sparse;

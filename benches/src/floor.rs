@@ -1,6 +1,8 @@
 //! `fastsst-bench floor SOURCE TARGET`: copies a tree as fast as the disk lets a program that has
 //! nothing else to do. No network, no hashes; direct reads into aligned buffers, direct writes
 //! into reserved space, many at once, the largest files first, and one `syncfs` at the end.
+//!
+//! `fastsst-bench floor-read ONE OTHER`: reads two trees at once in the same way, and that is all.
 
 mod extent;
 mod tree;
@@ -23,6 +25,12 @@ const THREADS_SMALL: usize = 48;
 /// A tree whose files are smaller than this on average is one of small files.
 const SMALL_BYTES: u64 = 1 << 20;
 
+impl Listing {
+    fn threads(&self) -> usize {
+        if self.average_bytes() < SMALL_BYTES { THREADS_SMALL } else { THREADS }
+    }
+}
+
 /// Copies everything below `source` into the empty directory `target`.
 ///
 /// # Errors
@@ -31,7 +39,7 @@ pub(crate) fn copy(source: &Path, target: &Path) -> Result<()> {
     let listing = Listing::read(source)?;
     listing.make_directories(target)?;
 
-    let threads = if listing.average_bytes() < SMALL_BYTES { THREADS_SMALL } else { THREADS };
+    let threads = listing.threads();
     let work = extent::divide(&listing.files);
     let files: Vec<Copied<'_>> = listing.files.iter().map(Copied::new).collect();
     let next = AtomicUsize::new(0);
@@ -48,6 +56,45 @@ pub(crate) fn copy(source: &Path, target: &Path) -> Result<()> {
     listing.finish_directories(target)?;
     let target = File::open(target).context("cannot open the target")?;
     rustix::fs::syncfs(&target).context("cannot sync the target")
+}
+
+/// Reads everything below both of `roots`, with the threads that [`copy`] would have for each.
+///
+/// # Errors
+/// Something cannot be read.
+pub(crate) fn read(roots: [&Path; 2]) -> Result<()> {
+    let listings = [Listing::read(roots[0])?, Listing::read(roots[1])?];
+    let next = [AtomicUsize::new(0), AtomicUsize::new(0)];
+    let work = [extent::divide(&listings[0].files), extent::divide(&listings[1].files)];
+    std::thread::scope(|scope| -> Result<()> {
+        let mut workers = Vec::new();
+        for (((root, listing), work), next) in roots.iter().zip(&listings).zip(&work).zip(&next) {
+            for _ in 0..listing.threads().min(work.len()) {
+                workers.push(scope.spawn(|| read_extents(work, next, (root, listing))));
+            }
+        }
+        for worker in workers {
+            worker.join().map_err(|_panic| anyhow::anyhow!("a thread panicked"))??;
+        }
+        Ok(())
+    })
+}
+
+/// One thread: takes the next extent until there is none.
+fn read_extents(
+    work: &[Extent],
+    next: &AtomicUsize,
+    (root, listing): (&Path, &Listing),
+) -> Result<()> {
+    let mut buffer = Buffer::new();
+    loop {
+        let at = next.fetch_add(1, Ordering::Relaxed);
+        let Some(extent) = work.get(at) else { return Ok(()) };
+        let path = &listing.files[extent.file].path;
+        let named = || format!("cannot read {}", path.display());
+        let from = extent::open_source(&root.join(path)).with_context(named)?;
+        extent.read(&from, &mut buffer).with_context(named)?;
+    }
 }
 
 /// One thread: takes the next extent until there is none.

@@ -1,5 +1,6 @@
 //! Between which places a run copies.
 
+pub(crate) mod counter;
 pub(crate) mod namespaces;
 
 use std::fs::File;
@@ -10,6 +11,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
+use self::counter::Counter;
 use self::namespaces::Namespaces;
 
 /// What a scenario runs over.
@@ -93,6 +95,15 @@ impl Place {
                 command
             }
         }
+    }
+
+    /// Counts what goes through the device here, once the process `pid` runs here; nothing where
+    /// everybody else's traffic would be counted as well.
+    ///
+    /// # Errors
+    /// The process is gone.
+    pub(crate) fn counter(&self, pid: u32) -> Result<Option<Counter>> {
+        self.namespace.as_ref().map(|_own| Counter::of(pid)).transpose()
     }
 }
 

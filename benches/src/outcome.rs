@@ -6,6 +6,7 @@ use crate::cache::Cold;
 use crate::catalogue::BASELINE;
 use crate::contender::{About, Measurement};
 use crate::residency::Residency;
+use crate::start::{Before, Start};
 use crate::stats::{Spread, per};
 
 /// One scenario.
@@ -17,6 +18,8 @@ pub(crate) struct Outcome {
     pub(crate) data: String,
     /// Over what it was copied.
     pub(crate) link: String,
+    /// What the target held before.
+    pub(crate) start: Start,
     /// Rate of the link, where it has one.
     pub(crate) link_bits_per_second: Option<f64>,
     /// How many files.
@@ -81,6 +84,12 @@ pub(crate) struct Figures {
     /// Nothing where `fincore` is missing.
     pub(crate) source_resident: Option<Spread>,
     pub(crate) target_resident: Option<Spread>,
+    /// Nothing for who does not count it.
+    pub(crate) wire_bytes: Option<Spread>,
+    /// Pages that differed before; nothing where there were none to differ.
+    pub(crate) changed_bytes: Option<Spread>,
+    /// Part of a whole transfer's bytes that was sent; nothing where none was made.
+    pub(crate) sent_share: Option<Spread>,
 }
 
 /// Entrants in the report carry their figures, which nobody has to keep in step by hand.
@@ -108,7 +117,14 @@ impl Entrant {
         let resident = |value: fn(&Residency) -> f64| {
             Spread::of(self.runs.iter().filter_map(|run| run.residency.as_ref()).map(value))
         };
+        let some = |value: fn(&Run) -> Option<f64>| Spread::of(self.runs.iter().filter_map(value));
         Some(Figures {
+            wire_bytes: some(|run| Some(run.measured.wire_bytes? as f64)),
+            changed_bytes: some(|run| Some(run.before.changed_bytes? as f64)),
+            sent_share: some(|run| {
+                let (sent, whole) = (run.measured.wire_bytes?, run.before.whole_wire_bytes?);
+                Some(per(sent as f64, whole as f64))
+            }),
             wall_seconds: spread(|run| run.measured.wall_seconds)?,
             bytes_per_second: spread(|run| run.bytes_per_second)?,
             bytes_per_cpu_second: spread(|run| run.bytes_per_cpu_second)?,
@@ -129,6 +145,9 @@ pub(crate) struct Run {
     /// What the contender's run gave.
     #[serde(flatten)]
     pub(crate) measured: Measurement,
+    /// What was there before.
+    #[serde(flatten)]
+    pub(crate) before: Before,
     /// How the caches were emptied before.
     pub(crate) cold: Cold,
     /// What the page cache held afterwards; nothing where `fincore` is missing.
@@ -146,8 +165,8 @@ impl Run {
     pub(crate) fn new(
         measured: Measurement,
         bytes: u64,
-        cold: Cold,
-        residency: Option<Residency>,
+        before: Before,
+        (cold, residency): (Cold, Option<Residency>),
     ) -> Self {
         const GIB: f64 = (1 << 30) as f64;
         let cpu = measured.sender.cpu_seconds() + measured.receiver.cpu_seconds();
@@ -156,6 +175,7 @@ impl Run {
             bytes_per_cpu_second: per(bytes as f64, cpu),
             cpu_seconds_per_gib: per(cpu * GIB, bytes as f64),
             measured,
+            before,
             cold,
             residency,
         }
@@ -187,12 +207,14 @@ pub(crate) mod samples {
                 machine_cpu_seconds: Some(3.5),
                 sender: cost,
                 receiver: cost,
+                wire_bytes: Some(100 << 20),
+                link_bytes: None,
                 commands: vec![format!("{name} SOURCE TARGET")],
                 notes: "a, \"b\" & <c>".to_owned(),
                 details: serde_json::Value::Null,
             };
             let residency = Some(Residency { source: 0.01, target: 0.5 });
-            Run::new(measured, 1 << 30, Cold::Dropped, residency)
+            Run::new(measured, 1 << 30, Before::default(), (Cold::Dropped, residency))
         };
         let about =
             About { version: "1.0".to_owned(), durability: "syncfs".to_owned(), encrypted: false };
@@ -211,6 +233,7 @@ pub(crate) mod samples {
             name: name.to_owned(),
             data: "something <special> & more".to_owned(),
             link: "loopback".to_owned(),
+            start: Start::Empty,
             link_bits_per_second: None,
             files: 3,
             bytes: 1 << 30,

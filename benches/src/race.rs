@@ -15,6 +15,7 @@ use crate::outcome::{Entrant, Outcome, Run};
 use crate::residency::Residency;
 use crate::say;
 use crate::scenario::Scenario;
+use crate::start::Start;
 use crate::tree::Tree;
 
 /// How and where.
@@ -36,6 +37,7 @@ struct Course<'a> {
     source: &'a Path,
     original: &'a Tree,
     sparse: bool,
+    start: Start,
     network: &'a Network,
     plan: &'a Plan<'a>,
 }
@@ -57,6 +59,7 @@ pub(crate) fn run(
         source: &stored.tree,
         original: &original,
         sparse: scenario.data.is_sparse(),
+        start: scenario.start,
         network,
         plan,
     };
@@ -91,6 +94,7 @@ pub(crate) fn run(
         name: scenario.name.to_string(),
         data: stored.about,
         link: scenario.link.describe(),
+        start: scenario.start,
         link_bits_per_second: scenario.link.bits_per_second(),
         files: original.files,
         bytes: original.bytes,
@@ -117,10 +121,12 @@ fn once(contender: &dyn Contender, course: &Course<'_>) -> Result<Run> {
         fs::create_dir(dir).context("cannot create a directory")?;
     }
     cancel.check()?;
-    let cold = cache::chill(source)?;
+    let Course { sparse, start, network, .. } = *course;
+    let job = Job { source, target: &target, start, scratch: &scratch, sparse, network, cancel };
+    let before = start.prepare(contender, &job)?;
+    cancel.check()?;
+    let cold = cache::chill(&[source, &target])?;
 
-    let (sparse, network) = (course.sparse, course.network);
-    let job = Job { source, target: &target, scratch: &scratch, sparse, network, cancel };
     let measured = contender.run(&job)?;
     // Looked at before anything else reads the files.
     let residency = Residency::of(source, &target);
@@ -132,10 +138,11 @@ fn once(contender: &dyn Contender, course: &Course<'_>) -> Result<Run> {
                 bail!("the copy is not the source: {difference}");
             }
         }
+        Proof::Nothing => {}
         Proof::Tables => mariabackup::has_all_tables(source, &target)?,
     }
     here.close().context("cannot remove a copy")?;
-    Ok(Run::new(measured, original.bytes, cold, residency))
+    Ok(Run::new(measured, original.bytes, before, (cold, residency)))
 }
 
 #[cfg(test)]
@@ -157,6 +164,7 @@ mod tests {
             name: "test".into(),
             data: Box::new(Synthetic::new(2)),
             link: Link::Loopback,
+            start: Start::Empty,
             contenders: &[],
         };
         let network = Network::over(scenario.link).unwrap();
@@ -184,6 +192,8 @@ mod tests {
                 machine_cpu_seconds: None,
                 sender: crate::side::Cost::default(),
                 receiver: crate::side::Cost::default(),
+                wire_bytes: Some(100 << 20),
+                link_bytes: None,
                 commands: Vec::new(),
                 notes: String::new(),
                 details: serde_json::Value::Null,
@@ -202,7 +212,7 @@ mod tests {
 
     #[test]
     fn rsync_copies_and_is_counted() {
-        let mut rsync = Rsync::default();
+        let mut rsync = Rsync::whole();
         if rsync.prepare().is_err() {
             return;
         }

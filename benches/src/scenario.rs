@@ -12,6 +12,7 @@ use crate::dataset::sparse::Sparse;
 use crate::dataset::synthetic::Synthetic;
 use crate::network::Link;
 use crate::say;
+use crate::start::Start;
 
 /// One comparison.
 pub(crate) struct Scenario {
@@ -21,6 +22,8 @@ pub(crate) struct Scenario {
     pub(crate) data: Box<dyn DataSet>,
     /// Over what.
     pub(crate) link: Link,
+    /// What the target holds before.
+    pub(crate) start: Start,
     /// Who takes part, unless `--contender` says otherwise.
     pub(crate) contenders: &'static [&'static str],
 }
@@ -31,6 +34,7 @@ struct Plan {
     name: &'static str,
     data: Data,
     link: Link,
+    start: Start,
     contenders: &'static [&'static str],
     /// Whether it runs when nobody names a scenario.
     by_default: bool,
@@ -75,13 +79,18 @@ const NETWORK_FILE: &[&str] = &["rsync", "fastsst-quic", "fastsst-tcp"];
 
 const SLOW: &[&str] = &["rsync", "tar-zstd-socat", "fastsst"];
 
+const AGAIN: &[&str] =
+    &["rsync", "rsync-delta", "fastsst", "fastsst-quic", "fastsst-tcp", "floor-read"];
+
+const CUT: &[&str] = &["rsync", "rsync-delta", "fastsst", "fastsst-quic", "fastsst-tcp"];
+
 /// Files of the scenario `small` for each 3072 MiB of `--mib`.
 const SMALL_FILES: u64 = 50_000;
 
 /// The default of `--mib`, which all sizes are given for.
 pub(crate) const MIB: u32 = 3072;
 
-const PLANS: [Plan; 9] = [
+const PLANS: [Plan; 12] = [
     plan("datadir", Data::Datadir(1), Link::Loopback, ALL),
     Plan { by_default: false, ..plan("datadir-synthetic", Data::Synthetic, Link::Loopback, ALL) },
     plan("file", Data::File(67), Link::Loopback, ONE_FILE),
@@ -91,6 +100,10 @@ const PLANS: [Plan; 9] = [
     plan("datadir-lan", Data::Datadir(1), Link::Cable(None), NETWORK),
     plan("sparse", Data::Sparse, Link::Loopback, HOLES),
     plan("datadir-100m", Data::Datadir(12), Link::Cable(Some(100)), SLOW),
+    Plan { start: Start::Stale, ..plan("stale-1", Data::Datadir(1), Link::Loopback, AGAIN) },
+    Plan { start: Start::Identical, ..plan("identical", Data::Datadir(1), Link::Loopback, AGAIN) },
+    // A cable, because its bytes can be counted while they flow.
+    Plan { start: Start::Cut, ..plan("resume", Data::Datadir(1), Link::Cable(None), CUT) },
 ];
 
 const fn plan(
@@ -99,7 +112,7 @@ const fn plan(
     link: Link,
     contenders: &'static [&'static str],
 ) -> Plan {
-    Plan { name, data, link, contenders, by_default: true }
+    Plan { name, data, link, start: Start::Empty, contenders, by_default: true }
 }
 
 /// Names for `--scenario`.
@@ -129,14 +142,25 @@ impl Plan {
                 match datadir(mib) {
                     Ok(data) => Box::new(data),
                     Err(why) => {
-                        name = self.name.replace("datadir", "datadir-synthetic").into();
+                        name = synthetic_name(self.name).into();
                         say(&format!("{} is {name} here: {why:#}", self.name));
                         Box::new(Synthetic::new(mib))
                     }
                 }
             }
         };
-        Scenario { name, data, link: self.link, contenders: self.contenders }
+        let (link, start, contenders) = (self.link, self.start, self.contenders);
+        Scenario { name, data, link, start, contenders }
+    }
+}
+
+/// Figures of other data are never taken for those of a server's.
+fn synthetic_name(name: &str) -> String {
+    const MARK: &str = "synthetic";
+    if name.contains("datadir") {
+        name.replace("datadir", &format!("datadir-{MARK}"))
+    } else {
+        format!("{name}-{MARK}")
     }
 }
 
@@ -167,6 +191,12 @@ mod tests {
         assert_eq!(small_files(MIB), 50_000);
         let sparse = Sparse::new(MIB / 12);
         assert_eq!(sparse.bytes(), 8 << 30);
+    }
+
+    #[test]
+    fn other_data_has_another_name() {
+        assert_eq!(synthetic_name("datadir-1g"), "datadir-synthetic-1g");
+        assert_eq!(synthetic_name("stale-1"), "stale-1-synthetic");
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl Side {
     /// # Errors
     /// The program cannot be started.
     pub(crate) fn start(name: &'static str, command: &mut Command, scratch: &Path) -> Result<Self> {
-        let log = scratch.join(format!("{name}.log"));
+        let log = log_of(name, scratch);
         let output = File::create(&log).context("cannot create a log")?;
         let errors = output.try_clone().context("cannot create a log")?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors).process_group(0);
@@ -182,6 +182,11 @@ impl Side {
             }
         }
     }
+}
+
+/// Where a side writes what it says.
+pub(crate) fn log_of(name: &str, scratch: &Path) -> PathBuf {
+    scratch.join(format!("{name}.log"))
 }
 
 impl Drop for Side {

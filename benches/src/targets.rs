@@ -9,6 +9,9 @@ use crate::stats::per;
 /// Memory that no side may need more of. Unit: MiB.
 const RSS_MIB_MAX: f64 = 400.0;
 
+/// Unit of sizes in the table.
+const MIB: f64 = (1 << 20) as f64;
+
 /// Share of the files that may be left in the page cache.
 const RESIDENT_MAX: f64 = 0.02;
 
@@ -41,9 +44,13 @@ enum What {
     Thrift(&'static str),
     /// At least this share of the link is payload.
     Payload(f64),
+    /// At most so many times the pages that differ, and this share of the data, is on the wire.
+    Wire(f64, f64),
+    /// At most this share of a whole transfer's bytes is on the wire.
+    Rest(f64),
 }
 
-const PROMISES: [Promise; 10] = [
+const PROMISES: [Promise; 14] = [
     promise("datadir", "fastsst", What::Faster(1.7, "rsync")),
     promise("datadir", "fastsst", What::Faster(2.5, "rsync-stunnel")),
     promise("datadir", "fastsst", What::Faster(1.2, "syq")),
@@ -54,6 +61,10 @@ const PROMISES: [Promise; 10] = [
     promise("small", "fastsst", What::Faster(1.5, "rsync")),
     promise("datadir-1g", "fastsst", What::Faster(2.2, "rsync")),
     promise("file-1g", "fastsst-quic", What::Payload(0.92)),
+    promise("stale-1", "fastsst", What::Wire(1.15, 0.001)),
+    promise("stale-1", "fastsst", What::Time(1.2, "floor-read")),
+    promise("identical", "fastsst", What::Wire(1.15, 0.001)),
+    promise("resume", "fastsst", What::Rest(0.52)),
 ];
 
 const fn promise(scenario: &'static str, who: &'static str, what: What) -> Promise {
@@ -102,14 +113,33 @@ impl Promise {
                 let target = format!("at least {:.0} % of the link is payload", least * 100.0);
                 (target, format!("{:.1} %", share * 100.0), share >= *least)
             }
+            What::Wire(times, share) => on_the_wire(outcome, &ours, (*times, *share))?,
+            What::Rest(most) => {
+                let share = ours.sent_share?.median;
+                let target = format!("at most {:.0} % of a whole transfer's bytes", most * 100.0);
+                (target, format!("{:.1} %", share * 100.0), share <= *most)
+            }
         };
         Some(Target { target: format!("{scenario}: {who}: {target}"), measured, met })
     }
 }
 
+/// The target in words, what was measured, and whether that is not too much.
+fn on_the_wire(
+    outcome: &Outcome,
+    ours: &Figures,
+    (times, share): (f64, f64),
+) -> Option<(String, String, bool)> {
+    let (wire, changed) = (ours.wire_bytes?.median, ours.changed_bytes?.median);
+    let most = changed * times + outcome.bytes as f64 * share;
+    let pages = format!("{times:.2} times the {:.2} MiB of pages that differ and ", changed / MIB);
+    let pages = if changed > 0.0 { pages } else { String::new() };
+    let target = format!("at most {pages}{:.1} % of the data on the wire", share * 100.0);
+    Some((target, format!("{:.2} MiB of {:.2} MiB", wire / MIB, most / MIB), wire <= most))
+}
+
 /// What is promised in every scenario: little memory, and a page cache that is left alone.
 fn everywhere(outcome: &Outcome) -> Vec<Target> {
-    const MIB: f64 = (1 << 20) as f64;
     let ours = outcome.entrants.iter().filter(|entrant| entrant.name.starts_with(OURS));
     let figures: Vec<Figures> = ours.filter_map(|entrant| entrant.figures()).collect();
     let largest = |value: &dyn Fn(&Figures) -> Option<f64>| {
@@ -139,6 +169,7 @@ fn everywhere(outcome: &Outcome) -> Vec<Target> {
 mod tests {
     use super::*;
     use crate::outcome::samples::{entrant, outcome};
+    use crate::start::Before;
 
     #[test]
     fn promises_are_measured_where_both_ran() {
@@ -174,6 +205,27 @@ mod tests {
         let targets = check(&[file]);
         assert_eq!(targets[0].measured, "95.4 %");
         assert!(targets[0].met);
+    }
+
+    #[test]
+    fn the_wire_is_measured_by_what_differed_and_by_a_whole_transfer() {
+        let ran = |name: &str, before: Before| {
+            let mut outcome = outcome(name, vec![entrant("fastsst", &[1.0])]);
+            outcome.entrants[0].runs[0].before = before;
+            check(&[outcome]).remove(0)
+        };
+        // The sample has 100 MiB on the wire, of 1 GiB.
+        let changed = |bytes| Before { changed_bytes: Some(bytes), ..Before::default() };
+        let stale = ran("stale-1", changed(87 << 20));
+        assert_eq!((stale.measured.as_str(), stale.met), ("100.00 MiB of 101.07 MiB", true));
+        assert!(!ran("stale-1", changed(86 << 20)).met);
+        let identical = ran("identical", changed(0));
+        assert_eq!(identical.target, "identical: fastsst: at most 0.1 % of the data on the wire");
+        assert!(!identical.met);
+        let whole = |bytes| Before { whole_wire_bytes: Some(bytes), ..Before::default() };
+        let resumed = ran("resume", whole(200 << 20));
+        assert_eq!((resumed.measured.as_str(), resumed.met), ("50.0 %", true));
+        assert!(!ran("resume", whole(190 << 20)).met);
     }
 
     #[test]

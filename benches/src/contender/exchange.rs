@@ -4,10 +4,11 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::{Job, Measurement};
 use crate::clock::Clock;
+use crate::network::counter::Counter;
 use crate::network::listens;
 use crate::side::{Side, watch};
 
@@ -70,14 +71,9 @@ impl Exchange<'_> {
     /// # Errors
     /// A side failed, or a signal has come.
     pub(super) fn run(mut self, job: &Job<'_>) -> Result<Measurement> {
-        let mut receiver = Side::start("receiver", &mut self.receiver, job.scratch)?;
-        watch([&mut receiver], job.cancel, |[receiver]| {
-            must_run(receiver)?;
-            Ok(match self.ready {
-                Ready::Port(port) => listens(receiver.id(), port),
-                Ready::File(file) => file.exists(),
-            })
-        })?;
+        let mut receiver = self.receiver(job)?;
+        let counter = job.receiver().counter(receiver.id())?;
+        let before = counted(counter.as_ref())?;
 
         let clock = Clock::start();
         let mut sender = Side::start("sender", &mut self.sender, job.scratch)?;
@@ -88,6 +84,7 @@ impl Exchange<'_> {
             job.sync_target()?;
         }
         let lap = clock.stop();
+        let link_bytes = before.zip(counted(counter.as_ref())?).map(|(before, now)| now - before);
 
         let sent = sender.succeeded()?;
         let received = match self.ending {
@@ -99,10 +96,51 @@ impl Exchange<'_> {
             machine_cpu_seconds: lap.machine_cpu_seconds,
             sender: sent,
             receiver: received,
+            wire_bytes: None,
+            link_bytes,
             commands: vec![job.tell(&self.receiver), job.tell(&self.sender)],
             notes: String::new(),
             details: serde_json::Value::Null,
         })
+    }
+
+    /// Begins to copy and kills the receiver, with all its children, when so many bytes have gone
+    /// over the cable. Says how many it were.
+    ///
+    /// # Errors
+    /// There is no cable, a side failed or was done before, or a signal has come.
+    pub(super) fn interrupt(mut self, job: &Job<'_>, link_bytes: u64) -> Result<u64> {
+        let mut receiver = self.receiver(job)?;
+        let counter = job.receiver().counter(receiver.id())?;
+        let counter = counter.context("only a cable counts bytes")?;
+        let (before, mut gone) = (counter.bytes()?, 0);
+
+        let mut sender = Side::start("sender", &mut self.sender, job.scratch)?;
+        watch([&mut sender, &mut receiver], job.cancel, |[sender, receiver]| {
+            gone = counter.bytes()? - before;
+            ensure!(
+                gone >= link_bytes || !self.is_over(sender, receiver)?,
+                "it was done after {gone} bytes, before it could be cut after {link_bytes}"
+            );
+            Ok(gone >= link_bytes)
+        })?;
+        // The receiver first: this is what the sender sees of it.
+        drop(receiver);
+        drop(sender);
+        Ok(gone)
+    }
+
+    /// Starts it and waits until it is ready.
+    fn receiver(&mut self, job: &Job<'_>) -> Result<Side> {
+        let mut receiver = Side::start("receiver", &mut self.receiver, job.scratch)?;
+        watch([&mut receiver], job.cancel, |[receiver]| {
+            must_run(receiver)?;
+            Ok(match self.ready {
+                Ready::Port(port) => listens(receiver.id(), port),
+                Ready::File(file) => file.exists(),
+            })
+        })?;
+        Ok(receiver)
     }
 
     /// One side that fails ends the run; why is in its own words.
@@ -126,6 +164,10 @@ impl Exchange<'_> {
             }
         }
     }
+}
+
+fn counted(counter: Option<&Counter>) -> Result<Option<u64>> {
+    counter.map(Counter::bytes).transpose()
 }
 
 /// A receiver that ends before there is a sender, or a daemon that ends at all, has failed.

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::exchange::{Durability, Ending, Exchange, Ready};
 use super::{About, Contender, Job, Measurement};
 use crate::programs::version;
+use crate::start::Start;
 
 /// fastsst over one kind of lane, everything else as it is by default.
 #[derive(Debug)]
@@ -49,27 +50,55 @@ impl Contender for Fastsst {
     }
 
     fn run(&self, job: &Job<'_>) -> Result<Measurement> {
-        let ticket = job.scratch.join("ticket");
-        let summaries = ["receive", "send"].map(|role| job.scratch.join(format!("{role}.json")));
+        let ticket = ticket(job);
+        let mut measured = self.exchange(job, &ticket).run(job)?;
+        let [receive, send] = summaries(job);
+        let [receive, send] = [summary(&receive)?, summary(&send)?];
+        measured.notes = notes(&receive);
+        measured.wire_bytes = receive.get("wire_bytes").and_then(Value::as_u64);
+        measured.details = serde_json::json!({ "receive": receive, "send": send });
+        Ok(measured)
+    }
 
+    fn interrupt(&self, job: &Job<'_>, link_bytes: u64) -> Result<u64> {
+        let ticket = ticket(job);
+        self.exchange(job, &ticket).interrupt(job, link_bytes)
+    }
+}
+
+impl Fastsst {
+    fn exchange<'a>(&self, job: &Job<'_>, ticket: &'a Path) -> Exchange<'a> {
+        let summaries = summaries(job);
         let mut receiver = job.receiver().command(&self.program);
         receiver.args(["receive", "--transport", self.transport, "--listen"]);
         receiver.arg(format!("{}:0", job.receiver().address));
-        receiver.arg("--into").arg(job.target).arg("--ticket-file").arg(&ticket);
+        receiver.arg("--into").arg(job.target).arg("--ticket-file").arg(ticket);
+        if job.start != Start::Empty {
+            receiver.arg("--replace");
+        }
         receiver.arg("--summary-json").arg(&summaries[0]);
         let mut sender = job.sender().command(&self.program);
         sender.args(["send", "--transport", self.transport]).arg(job.source);
         sender.arg("--to").arg(format!("@{}", ticket.display()));
+        if job.start == Start::Cut {
+            // Otherwise the level of the moment would decide how much a part of the whole is.
+            sender.args(["--compress", "none"]);
+        }
         sender.arg("--summary-json").arg(&summaries[1]);
 
-        let ready = Ready::File(&ticket);
+        let ready = Ready::File(ticket);
         let (ending, durability) = (Ending::ByItself, Durability::Own);
-        let mut measured = Exchange { receiver, sender, ready, ending, durability }.run(job)?;
-        let [receive, send] = [summary(&summaries[0])?, summary(&summaries[1])?];
-        measured.notes = notes(&receive);
-        measured.details = serde_json::json!({ "receive": receive, "send": send });
-        Ok(measured)
+        Exchange { receiver, sender, ready, ending, durability }
     }
+}
+
+fn ticket(job: &Job<'_>) -> PathBuf {
+    job.scratch.join("ticket")
+}
+
+/// The receiver's, and the sender's.
+fn summaries(job: &Job<'_>) -> [PathBuf; 2] {
+    ["receive", "send"].map(|role| job.scratch.join(format!("{role}.json")))
 }
 
 fn summary(path: &Path) -> Result<Value> {

@@ -39,6 +39,8 @@ impl Contender for Floor {
             machine_cpu_seconds: lap.machine_cpu_seconds,
             sender: copier.succeeded()?,
             receiver: Cost::default(),
+            wire_bytes: None,
+            link_bytes: None,
             commands: vec![job.tell(&command)],
             notes: "one process, no network".to_owned(),
             details: serde_json::Value::Null,

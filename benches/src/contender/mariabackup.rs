@@ -44,7 +44,7 @@ impl Contender for Mariabackup {
         let mut copy = std::process::Command::new("cp");
         programs::done(copy.args(["-a", "--reflink=auto"]).arg(job.source).arg(&data))?;
         let server = Server::start(&data, job.scratch, Tuning::Idle, job.cancel)?;
-        cache::chill(&data)?;
+        cache::chill(&[&data])?;
 
         let port = free_port()?;
         let address = job.receiver().address;

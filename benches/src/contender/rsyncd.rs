@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use super::Job;
 use crate::network::{free_port, random_hex};
 use crate::programs;
+use crate::start::Start;
 
 /// The one user of the daemon; others on this machine must not write through it.
 const USER: &str = "bench";
@@ -55,6 +56,10 @@ impl Program {
         let mut options = OPTIONS.to_vec();
         if job.sparse {
             options.push("--sparse");
+        }
+        if job.start != Start::Empty {
+            // As Galera's script does: size and time of a page file say nothing about its pages.
+            options.push("--ignore-times");
         }
         options
     }

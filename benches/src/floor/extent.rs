@@ -59,6 +59,25 @@ pub(super) fn count(file: &Listed) -> usize {
 impl Extent {
     /// Reads and writes it.
     pub(super) fn copy(self, from: &File, into: &Target, buffer: &mut Buffer) -> io::Result<()> {
+        self.pieces(from, buffer, |piece, wanted, at| {
+            let written = if into.direct { piece } else { &piece[..wanted] };
+            into.file.write_all_at(written, at)
+        })
+    }
+
+    /// Only reads it.
+    pub(super) fn read(self, from: &File, buffer: &mut Buffer) -> io::Result<()> {
+        self.pieces(from, buffer, |_piece, _wanted, _at| Ok(()))
+    }
+
+    /// Reads it in whole blocks; `done` gets each piece, how much of it belongs to the file, and
+    /// where that is.
+    fn pieces(
+        self,
+        from: &File,
+        buffer: &mut Buffer,
+        mut done: impl FnMut(&[u8], usize, u64) -> io::Result<()>,
+    ) -> io::Result<()> {
         let mut at = self.start;
         while at < self.end {
             let wanted =
@@ -70,8 +89,7 @@ impl Extent {
             if read < wanted {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            let written = if into.direct { whole } else { wanted };
-            into.file.write_all_at(&piece[..written], at)?;
+            done(piece, wanted, at)?;
             at += wanted as u64;
         }
         Ok(())

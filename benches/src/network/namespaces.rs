@@ -11,7 +11,7 @@ use super::Place;
 use crate::programs;
 
 /// Name of the only device in either namespace, besides `lo`.
-const DEVICE: &str = "cable";
+pub(super) const DEVICE: &str = "cable";
 
 /// What an end may send at once. A segmented packet of 64 KiB must fit, or the limiter takes it
 /// apart, and at one Gbit/s the timers must come often enough to fill the line.

@@ -107,7 +107,7 @@ impl Report {
 }
 
 fn kind(name: &str) -> Kind {
-    if name == LIMIT {
+    if name.starts_with(LIMIT) {
         Kind::Limit
     } else if name.starts_with(OURS) {
         Kind::Ours

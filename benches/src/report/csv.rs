@@ -3,7 +3,7 @@
 use super::Report;
 use crate::outcome::{Entrant, Outcome, Run};
 
-const HEAD: [&str; 22] = [
+const HEAD: [&str; 26] = [
     "date",
     "cpu",
     "cores",
@@ -11,6 +11,7 @@ const HEAD: [&str; 22] = [
     "scenario",
     "data",
     "link",
+    "start",
     "files",
     "bytes",
     "contender",
@@ -25,6 +26,9 @@ const HEAD: [&str; 22] = [
     "receiver_peak_rss_bytes",
     "source_resident",
     "target_resident",
+    "wire_bytes",
+    "changed_bytes",
+    "whole_wire_bytes",
     "command",
 ];
 
@@ -52,6 +56,7 @@ impl Report {
         let measured = &run.measured;
         let (sender, receiver) = (&measured.sender, &measured.receiver);
         let maybe = |value: Option<f64>| value.map_or_else(String::new, |it| format!("{it:.4}"));
+        let bytes = |value: Option<u64>| value.map_or_else(String::new, |it| it.to_string());
         [
             self.date.clone(),
             self.machine.cpu.clone(),
@@ -60,6 +65,7 @@ impl Report {
             outcome.name.clone(),
             outcome.data.clone(),
             outcome.link.clone(),
+            outcome.start.name().to_owned(),
             outcome.files.to_string(),
             outcome.bytes.to_string(),
             entrant.name.to_owned(),
@@ -74,6 +80,9 @@ impl Report {
             receiver.peak_rss_bytes.to_string(),
             maybe(run.residency.map(|residency| residency.source)),
             maybe(run.residency.map(|residency| residency.target)),
+            bytes(measured.wire_bytes),
+            bytes(run.before.changed_bytes),
+            bytes(run.before.whole_wire_bytes),
             self.command.clone(),
         ]
     }
@@ -98,7 +107,8 @@ mod tests {
         let lines: Vec<_> = text.lines().collect();
         assert_eq!(lines.len(), 1 + 3 * 3);
         assert!(
-            lines[1].contains(",datadir,something <special> & more,loopback,3,1073741824,rsync,")
+            lines[1]
+                .contains(",datadir,something <special> & more,loopback,empty,3,1073741824,rsync,")
         );
         assert!(lines[1].contains(",1,4.0000,268435456,1.50,1.50,3.5000,"), "{}", lines[1]);
     }

@@ -6,6 +6,7 @@ use crate::cache::Cold;
 use crate::contender::About;
 use crate::machine::Machine;
 use crate::outcome::{Entrant, Figures, Outcome};
+use crate::start::Start;
 use crate::stats::{Spread, mib, per};
 
 const MIB: f64 = (1 << 20) as f64;
@@ -101,6 +102,10 @@ impl Outcome {
             Cold::SourceOnly => "only the source's cached pages dropped (not root)",
         };
         let baseline = self.baseline();
+        let link = match self.start.describe() {
+            None => self.link.clone(),
+            Some(start) => format!("{}; {start}", self.link),
+        };
         let end = if style == Style::Markdown { "\n\n" } else { "\n" };
         let mut text = style.heading(&self.name)
             + &format!(
@@ -108,7 +113,7 @@ impl Outcome {
                 mib(self.bytes),
                 self.files,
                 self.data,
-                self.link,
+                link,
                 self.runs,
                 baseline.map_or("nobody", |(name, _)| name),
             );
@@ -144,6 +149,11 @@ impl Columns<'_> {
         if self.outcome.link_bits_per_second.is_some() {
             head.push("link %");
         }
+        match self.outcome.start {
+            Start::Empty => {}
+            Start::Identical | Start::Stale => head.push("wire MiB"),
+            Start::Cut => head.extend(["wire MiB", "of whole %"]),
+        }
         head.extend(["CPU s send", "CPU s receive", "CPU s/GiB", "MiB/CPU s"]);
         head.extend(["RSS MiB send", "RSS MiB receive"]);
         head.extend(["cached % source", "cached % copy", "notes"]);
@@ -167,6 +177,16 @@ impl Columns<'_> {
         ];
         if self.outcome.link_bits_per_second.is_some() {
             row.push(percent(self.outcome.link_share(&figures)));
+        }
+        if self.outcome.start != Start::Empty {
+            row.push(
+                figures
+                    .wire_bytes
+                    .map_or_else(|| "n/a".to_owned(), |wire| format!("{:.2}", wire.median / MIB)),
+            );
+        }
+        if self.outcome.start == Start::Cut {
+            row.push(percent(figures.sent_share.map(|share| share.median)));
         }
         row.extend([
             format!("{:.2}", figures.sender_cpu_seconds.median),
