@@ -58,42 +58,44 @@ pub(crate) fn copy(source: &Path, target: &Path) -> Result<()> {
     rustix::fs::syncfs(&target).context("cannot sync the target")
 }
 
-/// Reads everything below both of `roots`, with the threads that [`copy`] would have for each.
+/// Reads everything below both of `roots`, with the threads that [`copy`] would have for each. Says
+/// how many bytes that were.
 ///
 /// # Errors
 /// Something cannot be read.
-pub(crate) fn read(roots: [&Path; 2]) -> Result<()> {
+pub(crate) fn read(roots: [&Path; 2]) -> Result<u64> {
     let listings = [Listing::read(roots[0])?, Listing::read(roots[1])?];
     let next = [AtomicUsize::new(0), AtomicUsize::new(0)];
     let work = [extent::divide(&listings[0].files), extent::divide(&listings[1].files)];
-    std::thread::scope(|scope| -> Result<()> {
+    std::thread::scope(|scope| {
         let mut workers = Vec::new();
         for (((root, listing), work), next) in roots.iter().zip(&listings).zip(&work).zip(&next) {
             for _ in 0..listing.threads().min(work.len()) {
                 workers.push(scope.spawn(|| read_extents(work, next, (root, listing))));
             }
         }
+        let mut bytes = 0;
         for worker in workers {
-            worker.join().map_err(|_panic| anyhow::anyhow!("a thread panicked"))??;
+            bytes += worker.join().map_err(|_panic| anyhow::anyhow!("a thread panicked"))??;
         }
-        Ok(())
+        Ok(bytes)
     })
 }
 
-/// One thread: takes the next extent until there is none.
+/// One thread: takes the next extent until there is none, and says how many bytes it has read.
 fn read_extents(
     work: &[Extent],
     next: &AtomicUsize,
     (root, listing): (&Path, &Listing),
-) -> Result<()> {
-    let mut buffer = Buffer::new();
+) -> Result<u64> {
+    let (mut buffer, mut bytes) = (Buffer::new(), 0);
     loop {
         let at = next.fetch_add(1, Ordering::Relaxed);
-        let Some(extent) = work.get(at) else { return Ok(()) };
+        let Some(extent) = work.get(at) else { return Ok(bytes) };
         let path = &listing.files[extent.file].path;
         let named = || format!("cannot read {}", path.display());
         let from = extent::open_source(&root.join(path)).with_context(named)?;
-        extent.read(&from, &mut buffer).with_context(named)?;
+        bytes += extent.read(&from, &mut buffer).with_context(named)?;
     }
 }
 
@@ -115,5 +117,23 @@ fn copy_extents(
         let into = file.create(&target.join(path)).with_context(named)?;
         extent.copy(&from, &into, &mut buffer).with_context(named)?;
         file.extent_is_done(&into.file).with_context(named)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn both_trees_are_read_to_their_ends() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(one.path().join("large"), vec![1; (17 << 20) + 3]).unwrap();
+        fs::create_dir(other.path().join("d")).unwrap();
+        fs::write(other.path().join("d/small"), "12345").unwrap();
+        assert_eq!(read([one.path(), other.path()]).unwrap(), (17 << 20) + 8);
+        assert_eq!(read([other.path(), other.path()]).unwrap(), 10);
+        read([one.path(), &other.path().join("missing")]).unwrap_err();
     }
 }

@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     let complete = match &args.command {
         Some(Hidden::Floor { source, target }) => floor::copy(source, target).map(|()| true),
-        Some(Hidden::FloorRead { one, other }) => floor::read([one, other]).map(|()| true),
+        Some(Hidden::FloorRead { one, other }) => floor::read([one, other]).map(|_bytes| true),
         None if args.list => list(&args).map(|()| true),
         None => Cancel::on_signals().and_then(|cancel| run(&args, &cancel)),
     };

@@ -90,6 +90,8 @@ pub(crate) struct Figures {
     pub(crate) changed_bytes: Option<Spread>,
     /// Part of a whole transfer's bytes that was sent; nothing where none was made.
     pub(crate) sent_share: Option<Spread>,
+    /// Part of a whole transfer's bytes that was sent when it was cut.
+    pub(crate) cut_share: Option<Spread>,
 }
 
 /// Entrants in the report carry their figures, which nobody has to keep in step by hand.
@@ -124,6 +126,10 @@ impl Entrant {
             sent_share: some(|run| {
                 let (sent, whole) = (run.measured.wire_bytes?, run.before.whole_wire_bytes?);
                 Some(per(sent as f64, whole as f64))
+            }),
+            cut_share: some(|run| {
+                let (cut, whole) = (run.before.cut_link_bytes?, run.before.whole_link_bytes?);
+                Some(per(cut as f64, whole as f64))
             }),
             wall_seconds: spread(|run| run.measured.wall_seconds)?,
             bytes_per_second: spread(|run| run.bytes_per_second)?,

@@ -153,22 +153,27 @@ mod tests {
     use crate::contender::{About, Measurement};
     use crate::dataset::synthetic::Synthetic;
     use crate::network::Link;
+    use crate::outcome::Figures;
 
     fn race(contenders: &mut [Box<dyn Contender>]) -> (Outcome, tempfile::TempDir) {
+        let data = Box::new(Synthetic::new(2));
+        let (name, link, start) = ("test".into(), Link::Loopback, Start::Empty);
+        let scenario = Scenario { name, data, link, start, contenders: &[] };
+        let network = Network::over(link).unwrap();
+        race_in(&scenario, &network, contenders)
+    }
+
+    fn race_in(
+        scenario: &Scenario,
+        network: &Network,
+        contenders: &mut [Box<dyn Contender>],
+    ) -> (Outcome, tempfile::TempDir) {
         let dir = tempfile::tempdir().unwrap();
         let work = dir.path().join("work");
         fs::create_dir(&work).unwrap();
         let (cancel, store) = (Cancel::default(), Store::new(dir.path().join("data")));
         let plan = Plan { runs: 2, work: &work, store: &store, cancel: &cancel };
-        let scenario = Scenario {
-            name: "test".into(),
-            data: Box::new(Synthetic::new(2)),
-            link: Link::Loopback,
-            start: Start::Empty,
-            contenders: &[],
-        };
-        let network = Network::over(scenario.link).unwrap();
-        let outcome = run(&scenario, &network, contenders, &plan).unwrap();
+        let outcome = run(scenario, network, contenders, &plan).unwrap();
         assert_eq!(fs::read_dir(work).unwrap().count(), 0, "nothing is left");
         (outcome, dir)
     }
@@ -225,5 +230,39 @@ mod tests {
         assert!(measured.receiver.peak_rss_bytes > 1 << 20, "{measured:?}");
         assert!(measured.commands[1].starts_with("rsync -a --whole-file"), "{measured:?}");
         assert!(measured.commands[1].contains(" SOURCE/ "), "{measured:?}");
+    }
+
+    /// Everything that `rsync-delta` sends, of what is there already in a scenario of `start`.
+    fn delta(start: Start, (link, mib): (Link, u32)) -> Option<Figures> {
+        let mut rsync: [Box<dyn Contender>; 1] = [Box::new(Rsync::delta())];
+        // Namespaces need root.
+        let network = Network::over(link).ok()?;
+        rsync[0].prepare().ok()?;
+        let data = Box::new(Synthetic::new(mib));
+        let scenario = Scenario { name: "test".into(), data, link, start, contenders: &[] };
+        let (outcome, _dir) = race_in(&scenario, &network, &mut rsync);
+        assert_eq!(outcome.entrants[0].failure, None);
+        outcome.entrants[0].figures()
+    }
+
+    #[test]
+    fn a_copy_that_was_there_leaves_only_its_differences_to_send() {
+        const DATA: (Link, u32) = (Link::Loopback, 8);
+        let wire = |figures: &Figures| figures.wire_bytes.unwrap().median;
+        let Some(identical) = delta(Start::Identical, DATA) else { return };
+        assert!(wire(&identical) < 200_000.0, "{identical:?}");
+        assert!(identical.changed_bytes.unwrap().max < 1.0);
+        let stale = delta(Start::Stale, DATA).unwrap();
+        let changed = stale.changed_bytes.unwrap().median;
+        assert!(changed > 50_000.0, "{stale:?}");
+        assert!((changed / 2.0..1e6).contains(&(wire(&stale) - wire(&identical))), "{stale:?}");
+    }
+
+    #[test]
+    fn what_was_sent_before_the_cut_is_not_sent_again() {
+        let Some(figures) = delta(Start::Cut, (Link::Cable(Some(1000)), 64)) else { return };
+        let (cut, sent) = (figures.cut_share.unwrap(), figures.sent_share.unwrap());
+        assert!(cut.min >= 0.5 && cut.max < 0.9, "{cut:?}");
+        assert!(sent.min > 0.1 && sent.max < 0.7, "{sent:?}");
     }
 }

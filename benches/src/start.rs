@@ -38,7 +38,9 @@ pub(crate) struct Before {
     pub(crate) changed_bytes: Option<u64>,
     /// What the same contender sends into an empty directory, as it counts itself.
     pub(crate) whole_wire_bytes: Option<u64>,
-    /// What was on the link, both directions and headers included, when the receiver was killed.
+    /// What that is on the link, both directions and headers included.
+    pub(crate) whole_link_bytes: Option<u64>,
+    /// The same when the receiver was killed.
     pub(crate) cut_link_bytes: Option<u64>,
 }
 
@@ -110,6 +112,7 @@ fn cut(contender: &dyn Contender, job: &Job<'_>) -> Result<Before> {
     Ok(Before {
         changed_bytes: None,
         whole_wire_bytes: whole.wire_bytes,
+        whole_link_bytes: Some(link_bytes),
         cut_link_bytes: Some(cut_link_bytes),
     })
 }

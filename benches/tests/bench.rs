@@ -24,7 +24,7 @@ fn bench() -> Command {
 
 /// One run each of those that need no more than `make test` installs.
 fn race(dir: &Path) -> (Output, Vec<&'static str>) {
-    let mut names = vec!["rsync", "floor"];
+    let mut names = vec!["rsync", "rsync-delta", "floor", "floor-read"];
     let mut command = bench();
     command.args(["--scenario", "datadir-synthetic", "--mib", "4", "--runs", "1"]);
     if let Some(program) = fastsst() {
@@ -115,7 +115,7 @@ fn names_are_listed_and_wrong_ones_refused() {
     let output = bench().arg("--list").output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
-    for name in ["datadir-100m", "mariabackup-socat", "rsync-stunnel", "syq"] {
+    for name in ["datadir-100m", "mariabackup-socat", "rsync-stunnel", "syq", "stale-1", "resume"] {
         assert!(text.contains(name), "{name} is missing in {text}");
     }
     let output = bench().args(["--contender", "tortoise"]).output().unwrap();

@@ -65,9 +65,14 @@ impl Extent {
         })
     }
 
-    /// Only reads it.
-    pub(super) fn read(self, from: &File, buffer: &mut Buffer) -> io::Result<()> {
-        self.pieces(from, buffer, |_piece, _wanted, _at| Ok(()))
+    /// Only reads it; says how many bytes of the file that were.
+    pub(super) fn read(self, from: &File, buffer: &mut Buffer) -> io::Result<u64> {
+        let mut bytes = 0;
+        self.pieces(from, buffer, |_piece, wanted, _at| {
+            bytes += wanted as u64;
+            Ok(())
+        })?;
+        Ok(bytes)
     }
 
     /// Reads it in whole blocks; `done` gets each piece, how much of it belongs to the file, and

@@ -152,7 +152,7 @@ impl Columns<'_> {
         match self.outcome.start {
             Start::Empty => {}
             Start::Identical | Start::Stale => head.push("wire MiB"),
-            Start::Cut => head.extend(["wire MiB", "of whole %"]),
+            Start::Cut => head.extend(["wire MiB", "of whole %", "cut at %"]),
         }
         head.extend(["CPU s send", "CPU s receive", "CPU s/GiB", "MiB/CPU s"]);
         head.extend(["RSS MiB send", "RSS MiB receive"]);
@@ -186,7 +186,8 @@ impl Columns<'_> {
             );
         }
         if self.outcome.start == Start::Cut {
-            row.push(percent(figures.sent_share.map(|share| share.median)));
+            row.push(share(figures.sent_share));
+            row.push(share(figures.cut_share));
         }
         row.extend([
             format!("{:.2}", figures.sender_cpu_seconds.median),
@@ -196,8 +197,8 @@ impl Columns<'_> {
             // A peak is a peak: the largest of all runs.
             format!("{:.0}", figures.sender_peak_rss_bytes.max / MIB),
             format!("{:.0}", figures.receiver_peak_rss_bytes.max / MIB),
-            resident(figures.source_resident),
-            resident(figures.target_resident),
+            share(figures.source_resident),
+            share(figures.target_resident),
         ]);
         let notes = entrant.runs.last().map(|run| run.measured.notes.clone());
         let failed = entrant.failure.is_some().then(|| why_not(entrant));
@@ -219,7 +220,7 @@ fn percent(share: Option<f64>) -> String {
     share.map_or_else(|| "n/a".to_owned(), |share| format!("{:.1}", share * 100.0))
 }
 
-fn resident(share: Option<Spread>) -> String {
+fn share(share: Option<Spread>) -> String {
     percent(share.map(|share| share.median))
 }
 
@@ -247,6 +248,22 @@ mod tests {
         let cells: Vec<_> = row.split_ascii_whitespace().collect();
         assert_eq!(cells[1..5], ["2.50", "(2.00-3.00)", "410", "2.00"]);
         assert!(!text.contains("link %"));
+    }
+
+    #[test]
+    fn what_was_sent_is_told_where_something_was_there() {
+        let mut report = report();
+        for (start, columns) in [
+            (Start::Stale, "rate | wire MiB | CPU s send"),
+            (Start::Cut, "rate | wire MiB | of whole % | cut at % | CPU s send"),
+        ] {
+            report.scenarios[0].start = start;
+            let text = report.text(Style::Markdown);
+            assert!(text.contains(columns), "{text}");
+            assert!(text.contains(&start.describe().unwrap()), "{text}");
+            let row = text.lines().find(|line| line.starts_with("| rsync |")).unwrap();
+            assert_eq!(row.split(" | ").nth(4), Some("100.00"), "{row}");
+        }
     }
 
     #[test]
