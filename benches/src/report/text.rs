@@ -99,7 +99,7 @@ impl Outcome {
     fn text(&self, style: Style) -> String {
         let cold = match self.cold {
             Cold::Dropped => "all caches dropped before every run",
-            Cold::SourceOnly => "only the source's cached pages dropped (not root)",
+            Cold::SourceOnly => "only cached pages of source and target dropped (not root)",
         };
         let baseline = self.baseline();
         let link = match self.start.describe() {
