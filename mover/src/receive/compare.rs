@@ -13,7 +13,7 @@
 //!
 //! [`UNDECIDED_MAX`]: fastsst_proto::limits::UNDECIDED_MAX
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -58,6 +58,8 @@ pub(super) struct Comparison {
     progress: Arc<Progress>,
     pub(super) worth: Arc<Worth>,
     undecided: Mutex<Undecided>,
+    /// Files the donor will not decide about; locked before `undecided`.
+    withdrawn: Mutex<HashSet<FileId>>,
     /// Something was decided.
     room: Condvar,
     jobs: Mutex<Jobs>,
@@ -129,6 +131,7 @@ impl Comparison {
             progress: Arc::clone(progress),
             worth: Arc::default(),
             undecided: Mutex::default(),
+            withdrawn: Mutex::default(),
             room: Condvar::new(),
             jobs: Mutex::default(),
             work: Condvar::new(),
@@ -161,8 +164,12 @@ impl Comparison {
                     staged.basis().map(|_| None)
                 }
                 How::Twin(page) => {
-                    self.lock_jobs().seeking -= 1;
+                    self.found_page()?;
                     self.adopt_twin(&staged, *page)?.then_some(None)
+                }
+                How::Withdrawn => {
+                    self.withdraw(*file);
+                    continue;
                 }
             };
             let is_small = item.entry.size <= SMALL_BYTES_MAX;
@@ -221,6 +228,26 @@ impl Comparison {
             undecided.forget(file);
             Some(())
         });
+        lock(&self.withdrawn).remove(&file);
+    }
+
+    /// The donor will not decide about this file.
+    fn withdraw(&self, file: FileId) {
+        let mut withdrawn = lock(&self.withdrawn);
+        withdrawn.insert(file);
+        self.decide(|undecided| {
+            undecided.forget(file);
+            Some(())
+        });
+    }
+
+    /// The donor has answered what was sought.
+    fn found_page(&self) -> Result<()> {
+        let mut jobs = self.lock_jobs();
+        jobs.seeking = jobs.seeking.checked_sub(1).ok_or_else(|| {
+            Error::new(Code::Protocol, "the donor names a first page that nobody sought")
+        })?;
+        Ok(())
     }
 
     /// No more jobs: the threads end, and leave undone what nobody waits for any more.
@@ -241,9 +268,10 @@ impl Comparison {
             buf = match job {
                 Job::Small(items) => self.describe_small(&items, buf)?,
                 Job::Vouched(item, hash) => {
-                    self.describe_file(&item, hash)?;
-                    let named = vec![named(&item, hash)];
-                    self.answer(Answer::HaveFiles(named))?;
+                    match self.describe_file(&item, hash)? {
+                        true => self.answer(Answer::HaveFiles(vec![named(&item, hash)]))?,
+                        false => self.answer(Answer::Lacks(vec![reference(&item)]))?,
+                    }
                     buf
                 }
                 Job::Segment(large, range) => self.describe_segment(&large, range, buf)?,
@@ -256,7 +284,7 @@ impl Comparison {
     fn describe_small(&self, items: &[Arc<Item>], mut buf: PoolBuf) -> Result<PoolBuf> {
         let (mut named_files, mut lacks) = (Vec::new(), Vec::new());
         for item in items {
-            let reference = (item.entry.id, item.entry.generation);
+            let reference = reference(item);
             let len = usize::try_from(item.entry.size).unwrap_or(usize::MAX);
             let peeked = item.staged.as_ref().map(|staged| staged.peek()).transpose()?.flatten();
             let Some(file) = peeked else {
@@ -267,9 +295,9 @@ impl Comparison {
             let (read, got) = read_now(&file, 0, len, buf);
             buf = read;
             self.worth.read(item.entry.size, began.elapsed());
-            if got.map_err(|error| Error::read(file.place(), error))? == len {
-                let hash = FileHash(*blake3::hash(buf.filled()).as_bytes());
-                self.describe_file(item, hash)?;
+            let is_whole = got.map_err(|error| Error::read(file.place(), error))? == len;
+            let hash = FileHash(*blake3::hash(buf.filled()).as_bytes());
+            if is_whole && self.describe_file(item, hash)? {
                 named_files.push(named(item, hash));
             } else {
                 lacks.push(reference);
@@ -308,9 +336,10 @@ impl Comparison {
                 self.flush(&mut run)?;
                 continue;
             };
-            let Some(mut undecided) = self.wait_for_room()? else { return Ok(buf) };
-            undecided.describe(at, known);
-            drop(undecided);
+            if !self.describe(at.file, |undecided| undecided.describe(at, known))? {
+                self.flush(&mut run)?;
+                continue;
+            }
             let Have { chunks, .. } = run.get_or_insert_with(|| Have {
                 file: at.file,
                 generation: at.generation,
@@ -352,12 +381,10 @@ impl Comparison {
         run.take().map_or(Ok(()), |have| self.answer(Answer::Have(have)))
     }
 
-    fn describe_file(&self, item: &Item, hash: FileHash) -> Result<()> {
-        let file = (item.entry.id, item.entry.generation);
-        if let Some(mut undecided) = self.wait_for_room()? {
-            undecided.describe_file(file, hash);
-        }
-        Ok(())
+    /// Notes that a file is described; false when nobody wants to know any more.
+    fn describe_file(&self, item: &Item, hash: FileHash) -> Result<bool> {
+        let file = reference(item);
+        self.describe(file.0, |undecided| undecided.describe_file(file, hash))
     }
 
     /// Whether an unclaimed stale file has the size of this one.
@@ -411,18 +438,37 @@ impl Comparison {
         }
     }
 
-    /// `None`: there will be none.
-    fn wait_for_room(&self) -> Result<Option<MutexGuard<'_, Undecided>>> {
+    /// Notes a description as soon as there is room for it; false when nobody wants to know any more.
+    fn describe(&self, file: FileId, note: impl FnOnce(&mut Undecided)) -> Result<bool> {
+        loop {
+            let withdrawn = lock(&self.withdrawn);
+            if withdrawn.contains(&file) {
+                return Ok(false);
+            }
+            let mut undecided = lock(&self.undecided);
+            if undecided.has_room() {
+                note(&mut undecided);
+                return Ok(true);
+            }
+            drop((withdrawn, undecided));
+            if !self.wait_for_room()? {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// False: there will be none.
+    fn wait_for_room(&self) -> Result<bool> {
         let mut undecided = lock(&self.undecided);
         while !undecided.has_room() {
             self.cancel.check()?;
             if self.lock_jobs().closed {
-                return Ok(None);
+                return Ok(false);
             }
             let waited = self.room.wait_timeout(undecided, LOOK);
             undecided = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        Ok(Some(undecided))
+        Ok(true)
     }
 
     fn decide<T>(&self, take: impl FnOnce(&mut Undecided) -> Option<T>) -> Option<T> {
@@ -455,6 +501,10 @@ fn segments(item: Arc<Item>, staged: Arc<StagedFile>) -> Job {
     let chunks = chunk_count(item.entry.size);
     let left = AtomicU64::new(chunks.div_ceil(SEGMENT_CHUNKS));
     Job::Segment(Arc::new(Large { item, staged, chunks, left }), 0..chunks)
+}
+
+fn reference(item: &Item) -> FileRef {
+    (item.entry.id, item.entry.generation)
 }
 
 fn named(item: &Item, hash: FileHash) -> HaveFile {

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use fastsst_proto::delta::{self, Verdict};
 use fastsst_proto::hash::{chunk_from_pages, chunk_hash, page_hashes};
-use fastsst_proto::{ChunkHash, FileHash, HaveChunk, How, PageKey};
+use fastsst_proto::{ChunkHash, FileHash, HaveChunk, How, PageKey, PageMask};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Changed, Hashes, lock};
@@ -14,7 +14,7 @@ use super::parcel::Parcel;
 use super::plan::Plan;
 use super::read::{Purpose, ReadTag};
 use crate::cancel::Cancel;
-use crate::compress::Encoder;
+use crate::compress::{Encoded, Encoder};
 use crate::disk::IoDone;
 use crate::error::{Error, Result};
 use crate::pool::PoolBuf;
@@ -55,22 +55,40 @@ impl EncodeWorker {
         let got = result.map_err(|error| self.unreadable(&tag, error))?;
         let wanted = usize::try_from(tag.len).unwrap_or(usize::MAX);
         if got < wanted {
-            // The file was cut after it was opened; the next pass declares it again.
-            self.changed.insert(tag.at.file);
-            if let Purpose::Compare(_) = tag.purpose {
-                self.plan.decided(1);
-            }
-            self.plan.chunks_settled(1)?;
+            self.was_cut(&tag)?;
         } else {
             buf.set_len(wanted);
             match &tag.purpose {
                 Purpose::Send => self.send(&tag, buf)?,
                 Purpose::Compare(have) => self.compare(&tag, have, buf)?,
+                Purpose::Again(have) => self.send_again(&tag, have, buf)?,
                 Purpose::Hash(expected) => self.hash(&tag, expected, &buf)?,
             }
         }
         self.plan.read_ended();
         Ok(())
+    }
+
+    /// The file was cut after it was opened; the next pass declares it again.
+    fn was_cut(&self, tag: &ReadTag) -> Result<()> {
+        self.changed.insert(tag.at.file);
+        let asked = match tag.purpose {
+            Purpose::Compare(_) | Purpose::Hash(_) => {
+                self.plan.withdraw((tag.at.file, tag.at.generation))
+            }
+            Purpose::Send | Purpose::Again(_) => None,
+        };
+        // A file that is hashed counts as one description, a chunk that is compared as well.
+        let is_decided = match tag.purpose {
+            Purpose::Compare(_) => true,
+            Purpose::Hash(_) => asked.is_some(),
+            Purpose::Send | Purpose::Again(_) => false,
+        };
+        self.plan.decided(usize::from(is_decided));
+        if let Some(asked) = asked {
+            self.order(Order::Compare(vec![asked]))?;
+        }
+        self.plan.chunks_settled(1)
     }
 
     fn send(&mut self, tag: &ReadTag, buf: PoolBuf) -> Result<()> {
@@ -83,11 +101,9 @@ impl EncodeWorker {
 
     /// Sends the pages that differ from what the joiner has.
     fn compare(&mut self, tag: &ReadTag, have: &HaveChunk, buf: PoolBuf) -> Result<()> {
-        let pages = page_hashes(tag.file_size, tag.at.chunk, buf.filled());
-        let hash = chunk_from_pages(tag.file_size, tag.at.chunk, &pages);
-        let hash = hash.ok_or_else(|| Error::bug("a chunk without pages was compared"))?;
+        let (hash, verdict) = self.judge(tag, have, &buf)?;
         self.hashed(tag, hash)?;
-        match delta::compare(have, &self.key, (hash, &pages)) {
+        match verdict {
             Verdict::Same => {
                 self.progress.add_bytes(tag.len.into());
                 self.progress.add_kept(tag.len.into());
@@ -96,9 +112,7 @@ impl EncodeWorker {
                 self.plan.chunks_settled(1)
             }
             Verdict::Differs(differs) => {
-                self.plan.sent_in_part(tag.at, have.clone());
-                let encoded = self.encoder.encode_pages((tag.at, hash), differs, buf)?;
-                let encoded = encoded.ok_or_else(|| self.cancel.reason())?;
+                let encoded = self.encode_pages((tag, hash), (have, differs), buf)?;
                 self.progress.add_kept(encoded.header.kept_bytes().into());
                 if self.aim == Aim::Estimate {
                     self.order(Order::Same(vec![tag.at]))?;
@@ -107,6 +121,38 @@ impl EncodeWorker {
                 self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
             }
         }
+    }
+
+    /// Sends a chunk whose lane died, in part as before. Should it look equal now (somebody writes to
+    /// the file), all of it is sent: the joiner may have changed its own meanwhile.
+    fn send_again(&mut self, tag: &ReadTag, have: &HaveChunk, buf: PoolBuf) -> Result<()> {
+        let (hash, verdict) = self.judge(tag, have, &buf)?;
+        let Verdict::Differs(differs) = verdict else { return self.send(tag, buf) };
+        let encoded = self.encode_pages((tag, hash), (have, differs), buf)?;
+        self.lanes.send(Parcel::from(encoded)).map_err(|_closed| self.cancel.reason())
+    }
+
+    fn judge(
+        &self,
+        tag: &ReadTag,
+        have: &HaveChunk,
+        buf: &PoolBuf,
+    ) -> Result<(ChunkHash, Verdict)> {
+        let pages = page_hashes(tag.file_size, tag.at.chunk, buf.filled());
+        let hash = chunk_from_pages(tag.file_size, tag.at.chunk, &pages);
+        let hash = hash.ok_or_else(|| Error::bug("a chunk without pages was compared"))?;
+        Ok((hash, delta::compare(have, &self.key, (hash, &pages))))
+    }
+
+    fn encode_pages(
+        &mut self,
+        (tag, hash): (&ReadTag, ChunkHash),
+        (have, differs): (&HaveChunk, PageMask),
+        buf: PoolBuf,
+    ) -> Result<Encoded> {
+        self.plan.sent_in_part(tag.at, have.clone());
+        let encoded = self.encoder.encode_pages((tag.at, hash), differs, buf)?;
+        encoded.ok_or_else(|| self.cancel.reason())
     }
 
     /// Sends nothing; once the file is complete its hash decides.

@@ -186,6 +186,11 @@ impl Plan {
         self.lock().questions.as_mut().map(|questions| questions.ask_again(file, how))
     }
 
+    /// A file is no longer what was declared: what the joiner is to be told, the first time.
+    pub(crate) fn withdraw(&self, file: FileRef) -> Option<Asked> {
+        self.lock().questions.as_mut()?.withdraw(file)
+    }
+
     /// So many chunks and files that the joiner has described are decided.
     pub(crate) fn decided(&self, count: usize) {
         if let Some(questions) = &mut self.lock().questions {

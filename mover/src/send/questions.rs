@@ -8,7 +8,7 @@
 //!                └ Seek ───────▶ its first page is read, and asked with
 //! ```
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 
 use fastsst_proto::delta::Asking;
@@ -33,6 +33,8 @@ pub(super) struct Questions {
     sought: VecDeque<FileRef>,
     /// What the joiner says of files that are to be read and not sent as long as that is true.
     expected: HashMap<FileId, FileHash>,
+    /// Files that turned out to be something else than was declared.
+    withdrawn: HashSet<FileId>,
     /// Chunks on their way of which only some pages are sent, with what that relies on.
     partial: HashMap<ChunkRef, HaveChunk>,
 }
@@ -114,6 +116,13 @@ impl Questions {
     /// What the joiner says the hash of a file is; said once.
     pub(super) fn expected(&mut self, file: FileId) -> Option<FileHash> {
         self.expected.remove(&file)
+    }
+
+    /// A file is no longer what was declared, and nothing will be decided about it: what to tell the
+    /// joiner, once.
+    pub(super) fn withdraw(&mut self, (file, generation): FileRef) -> Option<Asked> {
+        let how = How::Withdrawn;
+        self.withdrawn.insert(file).then_some(Asked { file, generation, how })
     }
 
     /// So many described chunks and files have been decided.

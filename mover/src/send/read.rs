@@ -8,8 +8,8 @@ use fastsst_proto::hash::{page_hash, zero_chunk_hash};
 use fastsst_proto::limits::PAGE_BYTES;
 use fastsst_proto::types::{chunk_count, chunk_len};
 use fastsst_proto::{
-    Asked, ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileRef, Have, HaveChunk, How,
-    PageKey, PageMask,
+    Asked, ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileRef, Generation, Have, HaveChunk,
+    How, PageKey, PageMask,
 };
 use flume::Sender;
 
@@ -37,7 +37,7 @@ pub(super) struct ReadTag {
 
 impl ReadTag {
     /// Which declaration of which file, and its size.
-    pub(super) fn file(&self) -> (FileId, fastsst_proto::Generation, u64) {
+    pub(super) fn file(&self) -> (FileId, Generation, u64) {
         (self.at.file, self.at.generation, self.file_size)
     }
 }
@@ -49,6 +49,8 @@ pub(super) enum Purpose {
     Send,
     /// To be sent as far as it differs from what the joiner has.
     Compare(Box<HaveChunk>),
+    /// To be sent once more, as before: the joiner has heard the decision.
+    Again(Box<HaveChunk>),
     /// To be hashed: the joiner expects this of the whole file.
     Hash(FileHash),
 }
@@ -116,6 +118,7 @@ impl Reader {
         let Some(opened) = self.open(id)? else {
             if let Purpose::Hash(_) = purpose {
                 self.plan.decided(1);
+                self.withdraw(id)?;
             }
             return Ok(());
         };
@@ -151,7 +154,7 @@ impl Reader {
         let opened = self.open(file)?.filter(|opened| opened.found.generation == generation);
         let Some(opened) = opened else {
             self.plan.decided(chunks.len());
-            return Ok(());
+            return self.withdraw(file);
         };
         let mut extents = opened.extents();
         for (index, have) in (u64::from(first_chunk.0)..).zip(chunks) {
@@ -166,10 +169,19 @@ impl Reader {
     fn read_again(&mut self, at: ChunkRef, known: Option<Box<HaveChunk>>) -> Result<()> {
         match self.open(at.file)? {
             Some(opened) if opened.found.generation == at.generation => {
-                let purpose = known.map_or(Purpose::Send, Purpose::Compare);
+                let purpose = known.map_or(Purpose::Send, Purpose::Again);
                 self.read_chunk(at, &opened, purpose, &mut None)
             }
             Some(_) | None => self.plan.chunks_settled(1),
+        }
+    }
+
+    /// The joiner must not wait for decisions about a file that has changed.
+    fn withdraw(&self, file: FileId) -> Result<()> {
+        // Only what was declared first is ever asked about.
+        match self.plan.withdraw((file, Generation(0))) {
+            Some(asked) => self.ask(asked),
+            None => Ok(()),
         }
     }
 

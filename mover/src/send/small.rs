@@ -50,6 +50,17 @@ struct Batch {
     kept: usize,
     /// Files of which the joiner is told that.
     told: Vec<FileRef>,
+    /// Files that were described and are no longer what was declared.
+    withdrawn: Vec<FileRef>,
+}
+
+impl Batch {
+    fn changed(&mut self, id: FileId, expected: Option<FileHash>) {
+        if expected.is_some() {
+            // Only what was declared first is ever asked about.
+            self.withdrawn.push((id, Generation(0)));
+        }
+    }
 }
 
 impl SmallReader {
@@ -63,17 +74,18 @@ impl SmallReader {
             let frames = self.pool.acquire().ok_or_else(|| cancel.reason())?;
             let hashed = Vec::with_capacity(tasks.len());
             let packing = Packing::new(frames);
-            let mut batch = Batch { packing, hashed, kept: 0, told: Vec::new() };
+            let (told, withdrawn) = (Vec::new(), Vec::new());
+            let mut batch = Batch { packing, hashed, kept: 0, told, withdrawn };
             let ids: Vec<FileId> = tasks.iter().map(|(id, _)| *id).collect();
             for (task, found) in tasks.iter().zip(self.source.files(&ids)) {
                 if let Some(found) = found {
                     buf = self.read(&mut batch, *task, &found, buf)?;
                 }
             }
-            let Batch { packing, hashed, kept, told } = batch;
+            let Batch { packing, hashed, kept, told, withdrawn } = batch;
             let read = hashed.len();
             self.hashes.insert_whole(hashed);
-            self.decided(&tasks, told)?;
+            self.decided(&tasks, told, &withdrawn)?;
             self.plan.small_ended((ids.len() - read + kept) as u64)?;
             if let Some(parcel) = packing.finish() {
                 self.lanes.send(parcel).map_err(|_closed| cancel.reason())?;
@@ -83,11 +95,22 @@ impl SmallReader {
         Ok(())
     }
 
-    /// Tells the joiner which of the files it described can stay.
-    fn decided(&self, tasks: &[SmallTask], told: Vec<FileRef>) -> Result<()> {
+    /// Tells the joiner which of the files it described can stay, and which have changed.
+    fn decided(
+        &self,
+        tasks: &[SmallTask],
+        told: Vec<FileRef>,
+        withdrawn: &[FileRef],
+    ) -> Result<()> {
         let described = tasks.iter().filter(|(_, expected)| expected.is_some()).count();
         if !told.is_empty() {
             let order = Order::SameFiles(told);
+            self.orders.send(order).map_err(|_closed| self.source.cancel.reason())?;
+        }
+        let withdrawn: Vec<_> =
+            withdrawn.iter().filter_map(|file| self.plan.withdraw(*file)).collect();
+        if !withdrawn.is_empty() {
+            let order = Order::Compare(withdrawn);
             self.orders.send(order).map_err(|_closed| self.source.cancel.reason())?;
         }
         if described > 0 {
@@ -104,7 +127,10 @@ impl SmallReader {
         found: &FileToRead,
         buf: PoolBuf,
     ) -> Result<PoolBuf> {
-        let Some(file) = self.source.open(id, found)? else { return Ok(buf) };
+        let Some(file) = self.source.open(id, found)? else {
+            batch.changed(id, expected);
+            return Ok(buf);
+        };
         let at = ChunkRef { file: id, generation: found.generation, chunk: ChunkIndex(0) };
         let (size, len) = (found.stat.size, chunk_len(found.stat.size, at.chunk));
         self.throttle.pass(len, &self.source.cancel)?;
@@ -113,6 +139,7 @@ impl SmallReader {
         if got.map_err(|error| Error::read(file.place(), error))? < wanted {
             // The file was cut after it was opened; the next pass declares it again.
             self.source.changed.insert(id);
+            batch.changed(id, expected);
             return Ok(buf);
         }
         let header = raw_header(at, size, &mut buf);

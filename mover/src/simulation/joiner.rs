@@ -267,6 +267,7 @@ impl Joiner {
                 return self.session.seek(&[file]);
             }
             How::Any | How::Pages => return self.session.lacks(&[file]),
+            How::Withdrawn => panic!("the model's donor declares a changed file again at once"),
             How::Twin(page) => {
                 if self.adopt_twin(file, page, (disk, shared)) {
                     self.answers.push_back(chunks);

@@ -40,6 +40,9 @@ pub enum How {
     /// Its chunks, if the stale copy has it by another name: what [`crate::hash::PageKey`] makes of
     /// its first page.
     Twin([u8; 8]),
+    /// Nothing any more: the file is not what was declared. What was described of it is decided; if
+    /// it was asked about, an answer is due all the same.
+    Withdrawn,
 }
 
 pub(super) fn put_asked(out: &mut Vec<u8>, asked: &[Asked]) {
@@ -51,6 +54,7 @@ pub(super) fn put_asked(out: &mut Vec<u8>, asked: &[Asked]) {
             How::Any => (0, [0; 8]),
             How::Pages => (1, [0; 8]),
             How::Twin(page) => (2, *page),
+            How::Withdrawn => (3, [0; 8]),
         };
         out.push(number);
         out.extend_from_slice(&page);
@@ -66,6 +70,7 @@ pub(super) fn read_asked(reader: &mut Reader<'_>) -> Result<Vec<Asked>, WireErro
             (0, [0, 0, 0, 0, 0, 0, 0, 0]) => How::Any,
             (1, [0, 0, 0, 0, 0, 0, 0, 0]) => How::Pages,
             (2, page) => How::Twin(page),
+            (3, [0, 0, 0, 0, 0, 0, 0, 0]) => How::Withdrawn,
             _ => return Err(WireError::BadValue { what: "question about a file" }),
         };
         asked.push(Asked { file, generation, how });

@@ -185,7 +185,12 @@ fn file_refs() -> impl Strategy<Value = Vec<FileRef>> {
 
 /// What is said about a stale copy.
 fn delta() -> impl Strategy<Value = Frame> {
-    let how = prop_oneof![Just(How::Any), Just(How::Pages), any::<[u8; 8]>().prop_map(How::Twin)];
+    let how = prop_oneof![
+        Just(How::Any),
+        Just(How::Pages),
+        any::<[u8; 8]>().prop_map(How::Twin),
+        Just(How::Withdrawn),
+    ];
     let asked = (any::<u32>(), 0..=GENERATION_MAX, how).prop_map(|(file, generation, how)| Asked {
         file: FileId(file),
         generation: Generation(generation),

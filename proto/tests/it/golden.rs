@@ -173,6 +173,7 @@ fn delta() -> Vec<(&'static str, Frame)> {
     let hash = FileHash(counting(0x20));
     vec![
         ("compare", Frame::Compare(questions)),
+        ("compare_withdrawn", Frame::Compare(vec![asked(9, How::Withdrawn)])),
         ("lacks", Frame::Lacks(files())),
         ("have_files", Frame::HaveFiles(vec![(FileId(7), Generation(1), hash)])),
         ("seek", Frame::Seek(files())),

@@ -208,7 +208,7 @@ fn a_question_of_an_unknown_kind_is_refused() {
     assert!(
         question(0, [0; 8]).is_ok() && question(1, [0; 8]).is_ok() && question(2, page).is_ok()
     );
-    for (how, page) in [(0, page), (1, page), (3, [0; 8])] {
+    for (how, page) in [(0, page), (1, page), (3, page), (4, [0; 8])] {
         let wrong = WireError::BadValue { what: "question about a file" };
         assert_eq!(question(how, page), Err(wrong), "{how}");
     }

@@ -5,8 +5,10 @@ use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use fastsst_tests::transfer::{
-    Done, PAGE, Sandbox, Transfer, assert_same_tree, b3sum, change_pages, fill, noise,
+    Done, Listing, PAGE, Receive, Sandbox, Send, TRANSFER, Transfer, assert_same_tree, b3sum,
+    change_pages, fill, noise,
 };
+use fastsst_tests::wait::until;
 
 use super::wire_bytes;
 
@@ -138,6 +140,32 @@ fn small_files_that_are_the_same_are_not_sent_again() {
     // One in a hundred was changed; of each its entry, a question and an answer.
     let changed = SMALL_FILES / 100 * SMALL_BYTES as u64;
     assert_wire_at_most(&done, changed + SMALL_FILES * 128);
+}
+
+#[test]
+fn a_source_that_changes_while_it_is_compared_arrives_as_it_is_in_the_end() {
+    let (place, source, target) = two_copies();
+    for number in 0..500 {
+        for tree in [&source, &target] {
+            fs::write(tree.join(format!("small-{number}")), noise(number, 2000)).unwrap();
+        }
+    }
+    let receiving = Receive::into(&target).args(["--replace"]).start();
+    let sending = Send::from(&source, &receiving.ticket).slowly(32).start();
+    until("the comparison is under way", TRANSFER, || {
+        target.join(".fastsst/new").join("0").exists().then_some(())
+    });
+    for number in 0..FILES {
+        change_pages(&source.join(number.to_string()), 50 + number, 3);
+    }
+    for number in (0..500).step_by(3) {
+        fs::write(source.join(format!("small-{number}")), noise(7000 + number, 1900)).unwrap();
+    }
+    File::options().write(true).open(source.join("1")).unwrap().set_len(3 << 20).unwrap();
+    sending.wait(TRANSFER).assert_success();
+    receiving.wait(TRANSFER).assert_success();
+    Listing::of(&source).assert_eq(&Listing::of(&target), "something else arrived");
+    drop(place);
 }
 
 fn two_copies() -> (Sandbox, PathBuf, PathBuf) {
