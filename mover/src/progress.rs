@@ -126,6 +126,11 @@ impl Progress {
         self.bytes_done.fetch_add(bytes, Ordering::Relaxed);
     }
 
+    /// What was counted is going to be counted once more.
+    pub(crate) fn take_back(&self, bytes: u64) {
+        self.bytes_done.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
     pub(crate) fn add_files(&self, files: u64) {
         self.files_done.fetch_add(files, Ordering::Relaxed);
     }

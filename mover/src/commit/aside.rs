@@ -1,10 +1,12 @@
 //! Making room: the old content leaves the root and becomes the stale copy.
 
+use std::cell::OnceCell;
+
 use fastsst_proto::path::RelPath;
 
 use super::merge::{OnFile, merge};
 use super::order::{Leaving, departure};
-use super::{Hook, Step, move_entry, record, set_mode};
+use super::{Hook, Step, is_directory, move_entry, record, set_mode};
 use crate::error::{Error, Result};
 use crate::staging::{Lock, NEW, OLD, TRASH, clear, rel};
 use crate::tree::Dir;
@@ -21,9 +23,8 @@ pub(crate) struct Aside {
 
 /// The first touch: moves `names` out of the root into the stale copy, and makes the empty new tree.
 ///
-/// What an interrupted transfer has built is part of the stale copy, too, and goes there first. It
-/// is worth more than what has the same name in the root: that is the empty set of files which a
-/// server made meanwhile.
+/// What an interrupted transfer has built is part of the stale copy, too, and goes there first. Of
+/// what both have, only one can stay: see [`Better`].
 ///
 /// InnoDB's system files go first, `ibdata1` before all, and their absence is durable before
 /// anything else moves: a server that starts on what is left makes an empty set of them or
@@ -52,7 +53,15 @@ pub(crate) fn set_aside(
         merge(&built, &old, on_file, hook)?;
         staging.rmdir(&new_name)?;
     }
-    let mut out = Moves { from: lock.root(), old: &old, trash: None, staging, done: Vec::new() };
+    let better = Better::of((lock.root(), &names), &old)?;
+    let mut out = Moves {
+        from: lock.root(),
+        old: &old,
+        staging,
+        better,
+        trash: OnceCell::new(),
+        done: Vec::new(),
+    };
     match out.all(departure(lock.root(), names)?, hook) {
         Ok(()) => {}
         Err(Stopped::Failed(error)) => {
@@ -90,22 +99,54 @@ impl Stopped {
     }
 }
 
+/// Which of two entries of the same name is worth more, one in the root and one that an interrupted
+/// transfer has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Better {
+    /// In the root is only the empty set of files that a server makes before it asks for a transfer.
+    Left,
+    /// In the root are directories, too: since the interruption somebody has made, or restored, a
+    /// data directory there.
+    Root,
+}
+
+impl Better {
+    fn of((root, names): (&Dir, &[RelPath]), old: &Dir) -> Result<Self> {
+        for name in names {
+            if is_directory(root, name)? && old.stat(name)?.is_some() {
+                return Ok(Self::Root);
+            }
+        }
+        Ok(Self::Left)
+    }
+}
+
 /// Moves out of the root that can still be undone.
 struct Moves<'a> {
     from: &'a Dir,
     old: &'a Dir,
     staging: &'a Dir,
-    /// For what the stale copy has already; made when it is needed.
-    trash: Option<Dir>,
+    better: Better,
+    /// For what is there twice; made when it is needed.
+    trash: OnceCell<Dir>,
     done: Vec<Moved>,
 }
 
+/// What was done for one name.
 struct Moved {
     path: RelPath,
-    /// Its name in the trash, unless it went to the stale copy.
-    in_trash: Option<RelPath>,
+    to: To,
     /// The permissions that had to be changed for it.
     mode: Option<u16>,
+}
+
+/// Where an entry of the root went.
+enum To {
+    Stale,
+    /// To the stale copy, whose own one went to the trash by this name.
+    StaleInsteadOf(RelPath),
+    /// To the trash by this name.
+    Trash(RelPath),
 }
 
 impl Moves<'_> {
@@ -129,33 +170,52 @@ impl Moves<'_> {
     fn one(&mut self, path: RelPath) -> Result<Moved> {
         if self.old.stat(&path)?.is_none() {
             let mode = move_entry(self.from, &path, self.old, &path)?;
-            return Ok(Moved { path, in_trash: None, mode });
+            return Ok(Moved { path, to: To::Stale, mode });
         }
         let number = rel(self.done.len().to_string().as_bytes())?;
-        let trash = match &mut self.trash {
-            Some(trash) => trash,
-            slot @ None => {
-                let name = rel(TRASH)?;
-                self.staging.mkdir(&name)?;
-                slot.insert(self.staging.open_dir(&name)?)
+        let trash = self.trash()?;
+        if self.better == Better::Left {
+            let mode = move_entry(self.from, &path, trash, &number)?;
+            return Ok(Moved { path, to: To::Trash(number), mode });
+        }
+        move_entry(self.old, &path, trash, &number)?;
+        match move_entry(self.from, &path, self.old, &path) {
+            Ok(mode) => Ok(Moved { path, to: To::StaleInsteadOf(number), mode }),
+            Err(error) => {
+                move_entry(trash, &number, self.old, &path)?;
+                Err(error)
             }
-        };
-        let mode = move_entry(self.from, &path, trash, &number)?;
-        Ok(Moved { path, in_trash: Some(number), mode })
+        }
+    }
+
+    fn trash(&self) -> Result<&Dir> {
+        if let Some(trash) = self.trash.get() {
+            return Ok(trash);
+        }
+        let name = rel(TRASH)?;
+        self.staging.mkdir(&name)?;
+        let made = self.staging.open_dir(&name)?;
+        Ok(self.trash.get_or_init(|| made))
     }
 
     /// Puts everything back, the system files last.
     fn undo(&mut self) {
-        while let Some(Moved { path, in_trash, mode }) = self.done.pop() {
-            let back = match (&in_trash, &self.trash) {
-                (Some(number), Some(trash)) => move_entry(trash, number, self.from, &path),
-                _ => move_entry(self.old, &path, self.from, &path),
-            };
-            let back =
-                back.and_then(|_| mode.map_or(Ok(()), |mode| set_mode(self.from, &path, mode)));
-            if let Err(error) = back {
-                tracing::error!("{path} stays in {}: {error}", self.staging.place());
+        while let Some(moved) = self.done.pop() {
+            if let Err(error) = self.undo_one(&moved) {
+                tracing::error!("{} stays in {}: {error}", moved.path, self.staging.place());
             }
         }
+    }
+
+    fn undo_one(&self, Moved { path, to, mode }: &Moved) -> Result<()> {
+        match to {
+            To::Stale => move_entry(self.old, path, self.from, path)?,
+            To::Trash(number) => move_entry(self.trash()?, number, self.from, path)?,
+            To::StaleInsteadOf(number) => {
+                move_entry(self.old, path, self.from, path)?;
+                move_entry(self.trash()?, number, self.old, path)?
+            }
+        };
+        mode.map_or(Ok(()), |mode| set_mode(self.from, path, mode))
     }
 }

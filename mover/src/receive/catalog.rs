@@ -27,6 +27,9 @@ use crate::tree_hash::{TreeLine, root_hash};
 /// control connection makes this long, and that has its own timeout.
 const DECLARED_WITHIN: Duration = Duration::from_secs(60);
 
+/// Most questions about one declaration of a file. Why: any, twin, pages, and that it is withdrawn.
+const QUESTIONS_MAX: u8 = 4;
+
 /// Everything declared so far.
 #[derive(Debug)]
 pub(super) struct Catalog {
@@ -67,6 +70,8 @@ struct State {
     unwritten: u64,
     /// Verified chunks on their way to the disk, and the lanes that brought them once more.
     in_flight: HashMap<ChunkIndex, Vec<Acks>>,
+    /// What the donor has asked about it.
+    questions: u8,
     /// The file no longer counts as open: it is closed, was declared again, or is gone.
     settled: bool,
 }
@@ -130,6 +135,7 @@ impl Catalog {
             hash: None,
             unwritten: chunk_count(entry.size),
             in_flight: HashMap::new(),
+            questions: 0,
             settled: entry.kind != EntryKind::File,
         };
         if entry.size == 0 {
@@ -352,13 +358,27 @@ impl Item {
         }
     }
 
-    /// Room that the rest of the file may still take. Unit: bytes.
+    /// Room that the rest of the file may still take, at most. Unit: bytes.
     fn needed_bytes(&self) -> u64 {
-        let has_basis = self.staged.as_ref().is_some_and(|staged| staged.basis().is_some());
-        if has_basis || self.entry.sparse {
-            return 0;
+        let rest = self.lock().unwritten.saturating_mul(CHUNK_BYTES_U64).min(self.entry.size);
+        match self.staged.as_ref().and_then(|staged| staged.basis()) {
+            Some(basis) => rest.min(self.entry.size.saturating_sub(basis.size)),
+            None => rest,
         }
-        self.lock().unwritten.saturating_mul(CHUNK_BYTES_U64).min(self.entry.size)
+    }
+
+    /// The donor asks about the file.
+    ///
+    /// # Errors
+    /// E16: it has asked everything there is to ask.
+    pub(super) fn asked(&self) -> Result<()> {
+        let mut state = self.lock();
+        state.questions += 1;
+        if state.questions > QUESTIONS_MAX {
+            let what = format!("the donor asks again and again about {}", self.entry.path);
+            return Err(Error::new(Code::Protocol, what));
+        }
+        Ok(())
     }
 
     /// The hash of the file once it is complete.

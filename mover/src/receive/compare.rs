@@ -13,7 +13,7 @@
 //!
 //! [`UNDECIDED_MAX`]: fastsst_proto::limits::UNDECIDED_MAX
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -23,7 +23,8 @@ use fastsst_proto::delta::{Known, Undecided, describe};
 use fastsst_proto::hash::{chunk_from_pages, page_hash, page_hashes};
 use fastsst_proto::types::{chunk_count, chunk_len};
 use fastsst_proto::{
-    Asked, ChunkIndex, ChunkRef, FileHash, FileId, FileRef, Have, HaveChunk, HaveFile, How, PageKey,
+    Asked, ChunkIndex, ChunkRef, FileHash, FileId, FileRef, Generation, Have, HaveChunk, HaveFile,
+    How, PageKey,
 };
 use flume::Sender;
 
@@ -58,8 +59,8 @@ pub(super) struct Comparison {
     progress: Arc<Progress>,
     pub(super) worth: Arc<Worth>,
     undecided: Mutex<Undecided>,
-    /// Files the donor will not decide about; locked before `undecided`.
-    withdrawn: Mutex<HashSet<FileId>>,
+    /// Files the donor will not decide about, up to this generation; locked before `undecided`.
+    withdrawn: Mutex<HashMap<FileId, Generation>>,
     /// Something was decided.
     room: Condvar,
     jobs: Mutex<Jobs>,
@@ -75,7 +76,7 @@ struct Jobs {
     /// Files that may be here by another name, until all of the donor's names are known.
     sought: Vec<FileRef>,
     /// Files sought by content of which the donor has not told the first page.
-    seeking: usize,
+    seeking: HashSet<FileId>,
     is_manifest_complete: bool,
     closed: bool,
 }
@@ -153,6 +154,7 @@ impl Comparison {
                     format!("the donor asks about entry {}, which it never declared", file.0);
                 Error::new(Code::Protocol, what)
             })?;
+            item.asked()?;
             let Some(staged) = item.staged.clone() else {
                 let what = format!("the donor asks about {}, which is no file", item.entry.path);
                 return Err(Error::new(Code::Protocol, what));
@@ -164,11 +166,11 @@ impl Comparison {
                     staged.basis().map(|_| None)
                 }
                 How::Twin(page) => {
-                    self.found_page()?;
+                    self.found_page(*file)?;
                     self.adopt_twin(&staged, *page)?.then_some(None)
                 }
                 How::Withdrawn => {
-                    self.withdraw(*file);
+                    self.withdraw(reference);
                     continue;
                 }
             };
@@ -178,11 +180,9 @@ impl Comparison {
                     self.lock_jobs().sought.push(reference);
                 }
                 None => lacks.push(reference),
-                Some(_) if !is_small && !self.worth.is_worth_it() => {
-                    lacks.push(reference);
-                }
                 Some(Some(hash)) => jobs.push_back(Job::Vouched(item, hash)),
-                Some(None) if is_small => small.push(item),
+                Some(None) if !is_small && !self.worth.is_worth_it() => lacks.push(reference),
+                Some(None) if is_small && *how == How::Any => small.push(item),
                 Some(None) => jobs.push_back(segments(item, staged)),
             }
         }
@@ -204,7 +204,7 @@ impl Comparison {
     /// Whether everything the donor has is known, and nothing is sought by content any more.
     pub(super) fn knows_all_names(&self) -> bool {
         let jobs = self.lock_jobs();
-        jobs.is_manifest_complete && jobs.seeking == 0
+        jobs.is_manifest_complete && jobs.seeking.is_empty()
     }
 
     /// So much of a file stays as it is. Unit: bytes.
@@ -222,19 +222,12 @@ impl Comparison {
         self.decide(|undecided| undecided.take_file(file))
     }
 
-    /// The file was declared again, or is gone.
-    pub(super) fn forget(&self, file: FileId) {
-        self.decide(|undecided| {
-            undecided.forget(file);
-            Some(())
-        });
-        lock(&self.withdrawn).remove(&file);
-    }
-
-    /// The donor will not decide about this file.
-    fn withdraw(&self, file: FileId) {
+    /// The donor will not decide about this file, in this and earlier generations: it has changed,
+    /// was declared again, or is gone.
+    pub(super) fn withdraw(&self, (file, generation): FileRef) {
+        self.lock_jobs().seeking.remove(&file);
         let mut withdrawn = lock(&self.withdrawn);
-        withdrawn.insert(file);
+        withdrawn.insert(file, generation);
         self.decide(|undecided| {
             undecided.forget(file);
             Some(())
@@ -242,12 +235,14 @@ impl Comparison {
     }
 
     /// The donor has answered what was sought.
-    fn found_page(&self) -> Result<()> {
-        let mut jobs = self.lock_jobs();
-        jobs.seeking = jobs.seeking.checked_sub(1).ok_or_else(|| {
-            Error::new(Code::Protocol, "the donor names a first page that nobody sought")
-        })?;
-        Ok(())
+    fn found_page(&self, file: FileId) -> Result<()> {
+        match self.lock_jobs().seeking.remove(&file) {
+            true => Ok(()),
+            false => {
+                let what = "the donor names a first page that nobody sought";
+                Err(Error::new(Code::Protocol, what))
+            }
+        }
     }
 
     /// No more jobs: the threads end, and leave undone what nobody waits for any more.
@@ -286,8 +281,8 @@ impl Comparison {
         for item in items {
             let reference = reference(item);
             let len = usize::try_from(item.entry.size).unwrap_or(usize::MAX);
-            let peeked = item.staged.as_ref().map(|staged| staged.peek()).transpose()?.flatten();
-            let Some(file) = peeked else {
+            let peeked = item.staged.as_ref().map(|staged| staged.peek()).transpose();
+            let Ok(Some(Some(file))) = peeked else {
                 lacks.push(reference);
                 continue;
             };
@@ -295,7 +290,7 @@ impl Comparison {
             let (read, got) = read_now(&file, 0, len, buf);
             buf = read;
             self.worth.read(item.entry.size, began.elapsed());
-            let is_whole = got.map_err(|error| Error::read(file.place(), error))? == len;
+            let is_whole = readable(&file, got) == Some(len);
             let hash = FileHash(*blake3::hash(buf.filled()).as_bytes());
             if is_whole && self.describe_file(item, hash)? {
                 named_files.push(named(item, hash));
@@ -314,15 +309,24 @@ impl Comparison {
         range: Range<u64>,
         mut buf: PoolBuf,
     ) -> Result<PoolBuf> {
-        let (entry, file) = (&large.item.entry, large.staged.open()?);
+        let entry = &large.item.entry;
+        let file = match large.staged.open() {
+            // Declared again meanwhile: the question is answered all the same.
+            Err(error) if error.code() == Code::SourceChanged => {
+                self.described(large)?;
+                return Ok(buf);
+            }
+            file => file?,
+        };
         let mut extents = file.stat()?.is_sparse().then(|| file.extents());
         let mut run: Option<Have> = None;
         for number in range {
             let chunk = ChunkIndex(u32::try_from(number).unwrap_or(u32::MAX));
             let at = ChunkRef { file: entry.id, generation: entry.generation, chunk };
             let len = chunk_len(entry.size, chunk);
+            // What cannot be told is read.
             let is_hole = match &mut extents {
-                Some(extents) => extents.is_hole(chunk.offset(), len.into())?,
+                Some(extents) => extents.is_hole(chunk.offset(), len.into()).unwrap_or(false),
                 None => false,
             };
             // To say that a chunk is a hole costs more than to be told so again.
@@ -336,7 +340,9 @@ impl Comparison {
                 self.flush(&mut run)?;
                 continue;
             };
-            if !self.describe(at.file, |undecided| undecided.describe(at, known))? {
+            if !self
+                .describe((at.file, at.generation), |undecided| undecided.describe(at, known))?
+            {
                 self.flush(&mut run)?;
                 continue;
             }
@@ -349,10 +355,16 @@ impl Comparison {
             chunks.push(have);
         }
         self.flush(&mut run)?;
-        if large.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.answer(Answer::HaveEnd((entry.id, entry.generation)))?;
-        }
+        self.described(large)?;
         Ok(buf)
+    }
+
+    /// One more segment of a file has been described.
+    fn described(&self, large: &Large) -> Result<()> {
+        match large.left.fetch_sub(1, Ordering::AcqRel) {
+            1 => self.answer(Answer::HaveEnd(reference(&large.item))),
+            _ => Ok(()),
+        }
     }
 
     /// Reads and hashes a chunk; nothing is known of one that is not all there.
@@ -365,7 +377,7 @@ impl Comparison {
         let (wanted, began) = (usize::try_from(len).unwrap_or(usize::MAX), Instant::now());
         let (buf, got) = read_now(file, at.chunk.offset(), wanted, buf);
         self.worth.read(len.into(), began.elapsed());
-        if got.map_err(|error| Error::read(file.place(), error))? != wanted {
+        if readable(file, got) != Some(wanted) {
             return Ok((buf, None));
         }
         let pages = page_hashes(size, at.chunk, buf.filled());
@@ -384,7 +396,7 @@ impl Comparison {
     /// Notes that a file is described; false when nobody wants to know any more.
     fn describe_file(&self, item: &Item, hash: FileHash) -> Result<bool> {
         let file = reference(item);
-        self.describe(file.0, |undecided| undecided.describe_file(file, hash))
+        self.describe(file, |undecided| undecided.describe_file(file, hash))
     }
 
     /// Whether an unclaimed stale file has the size of this one.
@@ -398,7 +410,8 @@ impl Comparison {
         let entry = staged.entry();
         let Some(staging) = self.catalog.staging(entry.root) else { return Ok(false) };
         for twin in staging.twins(entry.size) {
-            let Some(first) = staging.first_page(&twin)? else { continue };
+            // One that cannot be read is none.
+            let Ok(Some(first)) = staging.first_page(&twin) else { continue };
             let node = page_hash(entry.size, ChunkIndex(0), (0, &first));
             if self.key.of(&node) == page && staging.adopt(staged, &twin)? {
                 tracing::info!("{} was {twin} here: it is not sent again", entry.path);
@@ -414,7 +427,7 @@ impl Comparison {
             return Ok(());
         }
         let sought = std::mem::take(&mut jobs.sought);
-        jobs.seeking += sought.len();
+        jobs.seeking.extend(sought.iter().map(|(file, _)| *file));
         drop(jobs);
         self.answer_unless_empty(sought, Answer::Seek)
     }
@@ -439,10 +452,14 @@ impl Comparison {
     }
 
     /// Notes a description as soon as there is room for it; false when nobody wants to know any more.
-    fn describe(&self, file: FileId, note: impl FnOnce(&mut Undecided)) -> Result<bool> {
+    fn describe(
+        &self,
+        (file, generation): FileRef,
+        note: impl FnOnce(&mut Undecided),
+    ) -> Result<bool> {
         loop {
             let withdrawn = lock(&self.withdrawn);
-            if withdrawn.contains(&file) {
+            if withdrawn.get(&file).is_some_and(|last| *last >= generation) {
                 return Ok(false);
             }
             let mut undecided = lock(&self.undecided);
@@ -501,6 +518,15 @@ fn segments(item: Arc<Item>, staged: Arc<StagedFile>) -> Job {
     let chunks = chunk_count(item.entry.size);
     let left = AtomicU64::new(chunks.div_ceil(SEGMENT_CHUNKS));
     Job::Segment(Arc::new(Large { item, staged, chunks, left }), 0..chunks)
+}
+
+/// How much was read. Old content that cannot be read, as on a failing disk, is sent anew: that may
+/// be what the transfer is for.
+fn readable(file: &OpenFile, got: std::io::Result<usize>) -> Option<usize> {
+    got.inspect_err(|error| {
+        tracing::warn!("{} cannot be compared and is sent: {error}", file.place());
+    })
+    .ok()
 }
 
 fn reference(item: &Item) -> FileRef {

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use fastsst_proto::chunk::{ChunkHeader, Encoding, page_len};
 use fastsst_proto::delta::Known;
 use fastsst_proto::hash::{chunk_hash, page_hash, zero_chunk_hash};
-use fastsst_proto::types::{chunk_count, chunk_len};
+use fastsst_proto::types::chunk_len;
 use fastsst_proto::{ChunkRef, PageMask};
 use flume::{Receiver, Sender};
 
@@ -210,9 +210,7 @@ impl VerifyWorker {
     fn known(&self, arrived: &Arrived) -> Option<Known> {
         let comparison = self.comparison.as_ref()?;
         let at = arrived.header.at;
-        if chunk_count(arrived.item.entry.size) == 1 {
-            comparison.decided_file((at.file, at.generation));
-        }
+        comparison.decided_file((at.file, at.generation));
         comparison.decided(at)
     }
 

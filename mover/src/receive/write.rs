@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastsst_proto::manifest::Entry;
 use fastsst_proto::types::chunk_len;
-use fastsst_proto::{ChunkRef, FileRef};
+use fastsst_proto::{ChunkRef, FileRef, Generation};
 use flume::{Receiver, Sender};
 
 use super::catalog::{Catalog, Item};
@@ -123,7 +123,8 @@ impl DeclareWorker {
                 Change::Entries(entries) => self.declare(entries)?,
                 Change::Gone(files) => {
                     if let Some(comparison) = &self.comparison {
-                        files.iter().for_each(|file| comparison.forget(*file));
+                        let last = Generation(u16::MAX);
+                        files.iter().for_each(|file| comparison.withdraw((*file, last)));
                     }
                     self.catalog.gone(&files)?;
                 }
@@ -152,8 +153,11 @@ impl DeclareWorker {
 
     fn declare(&self, entries: Vec<Entry>) -> Result<()> {
         if let Some(comparison) = &self.comparison {
-            let again = entries.iter().filter(|entry| entry.generation.0 > 0);
-            again.for_each(|entry| comparison.forget(entry.id));
+            for entry in &entries {
+                if let Some(before) = entry.generation.0.checked_sub(1) {
+                    comparison.withdraw((entry.id, Generation(before)));
+                }
+            }
         }
         for item in self.catalog.declare(entries)? {
             self.complete(item)?;

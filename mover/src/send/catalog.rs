@@ -101,7 +101,9 @@ impl Catalog {
         let Some(item) = self.items.get_mut(index) else {
             return Err(Error::bug("an entry is in the order but not in the catalog"));
         };
-        if item.is_same(&found) && !changed.contains(id) {
+        // Taken note of in any case, or the next pass would find it changed once more.
+        let was_changed = changed.take(id);
+        if item.is_same(&found) && !was_changed {
             return Ok(Change::None);
         }
         if plain_kind(item.stat.kind) != plain_kind(found.stat.kind) {
@@ -362,7 +364,8 @@ impl Changed {
         lock(&self.0).insert(id);
     }
 
-    fn contains(&self, id: FileId) -> bool {
+    /// Whether it was; it is not any more.
+    fn take(&self, id: FileId) -> bool {
         lock(&self.0).remove(&id)
     }
 }
@@ -400,4 +403,38 @@ fn usize_of(index: u32) -> usize {
 /// The catalog never holds more than [`FILES_MAX`] items.
 fn u32_of(index: usize) -> u32 {
     u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(size: u64) -> Found {
+        let file = tempfile::tempfile().unwrap();
+        let stat = Stat { size, ..Stat::of(&file).unwrap() };
+        let path = RelPath::parse(b"t").unwrap();
+        Found { path, stat, link_target: None, class: Class::Send }
+    }
+
+    /// Meets a file in a pass of its own; whether it is declared.
+    fn pass(catalog: &mut Catalog, found: &Found, changed: &Changed) -> bool {
+        catalog.begin_pass();
+        let change = catalog.meet(RootIndex(0), found.clone(), changed).unwrap();
+        assert!(catalog.end_pass().is_empty());
+        matches!(change, Change::Declare(_))
+    }
+
+    #[test]
+    fn a_file_that_changed_once_is_declared_once_more() {
+        let (mut catalog, changed) = (Catalog::new(vec!["data".to_owned()]), Changed::default());
+        let before = found(1);
+        assert!(pass(&mut catalog, &before, &changed));
+        // Seen by whoever read it, and by the next walk.
+        changed.insert(FileId(0));
+        let after = found(2);
+        assert!(pass(&mut catalog, &after, &changed));
+        assert!(!pass(&mut catalog, &after, &changed), "nothing has changed since");
+        changed.insert(FileId(0));
+        assert!(pass(&mut catalog, &after, &changed), "only the reader has seen it");
+    }
 }

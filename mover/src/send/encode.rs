@@ -158,13 +158,16 @@ impl EncodeWorker {
     /// Sends nothing; once the file is complete its hash decides.
     fn hash(&self, tag: &ReadTag, expected: &FileHash, buf: &PoolBuf) -> Result<()> {
         let hash = chunk_hash(tag.file_size, tag.at.chunk, buf.filled());
+        // Chunk by chunk, so that both ends see that something moves.
+        self.progress.add_bytes(tag.len.into());
         if self.hashed(tag, hash)? {
             let file = (tag.at.file, tag.at.generation);
             if self.hashes.of(file.0, tag.file_size) == Some(*expected) {
-                self.progress.add_bytes(tag.file_size);
                 self.progress.add_kept(tag.file_size);
                 self.order(Order::SameFiles(vec![file]))?;
             } else if let Some(asked) = self.plan.ask_again(file, How::Pages) {
+                // All of it is read once more.
+                self.progress.take_back(tag.file_size);
                 self.order(Order::Compare(vec![asked]))?;
             }
             self.plan.decided(1);

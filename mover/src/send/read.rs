@@ -192,7 +192,7 @@ impl Reader {
 
     /// Asks for a file by its first page.
     fn seek(&mut self, file: FileRef) -> Result<()> {
-        let Some(opened) = self.open(file.0)? else { return Ok(()) };
+        let Some(opened) = self.open(file.0)? else { return self.withdraw(file.0) };
         let buf = self.pool.acquire().ok_or_else(|| self.cancel.reason())?;
         let (buf, got) = read_now(&opened.file, 0, PAGE_BYTES, buf);
         got.map_err(|error| Error::read(opened.file.place(), error))?;

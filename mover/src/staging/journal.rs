@@ -39,9 +39,10 @@ const LINK_BYTES: usize = 16;
 /// Reached: the record, and all after it, do not count.
 const BODY_BYTES_MAX: usize = 8192;
 
-/// Longest journal that is read. Unit: bytes. Why: records of ten million files with usual names.
+/// Longest journal that is read. Unit: bytes. Why: half a million large files with usual names, and
+/// no more memory than buffers have.
 /// Reached: the rest does not count; the files are compared by reading.
-const JOURNAL_BYTES_MAX: u64 = 2 << 30;
+const JOURNAL_BYTES_MAX: u64 = 64 << 20;
 
 /// One complete file.
 #[derive(Debug, Clone, PartialEq, Eq)]

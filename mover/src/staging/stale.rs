@@ -4,6 +4,7 @@
 //! is left goes with the commit, or earlier when its room is needed.
 
 use std::collections::{BTreeSet, HashMap};
+use std::io::ErrorKind;
 use std::sync::Mutex;
 
 use fastsst_proto::FileHash;
@@ -12,6 +13,7 @@ use fastsst_proto::path::RelPath;
 use rustix::fs::{AtFlags, Mode};
 
 use super::clear::{allocated_bytes, clear};
+use super::lock::error_kind;
 use super::{lock, rel};
 use crate::commit;
 use crate::disk::file::FileMode;
@@ -76,7 +78,13 @@ impl Stale {
             return Ok(None);
         }
         let Some(stat) = find(&self.dir, path)? else { return Ok(None) };
-        commit::adopt(&self.dir, path, new)?;
+        match commit::adopt(&self.dir, path, new) {
+            Err(error) if is_in_its_way(&error) => {
+                tracing::info!("{path} is sent whole, its old copy cannot be used: {error}");
+                return Ok(None);
+            }
+            adopted => adopted?,
+        }
         state.forget(&stat, path);
         drop(state);
         make_accessible(new, path, &stat)?;
@@ -95,7 +103,14 @@ impl Stale {
     ) -> Result<Option<Basis>> {
         let mut state = lock(&self.state);
         let Some(stat) = find(&self.dir, stale)? else { return Ok(None) };
-        commit::adopt_as(&self.dir, stale, new, path)?;
+        match commit::adopt_as(&self.dir, stale, new, path) {
+            Err(error) if is_in_its_way(&error) => {
+                tracing::info!("{path} is sent whole, {stale} cannot be used: {error}");
+                state.forget(&stat, stale);
+                return Ok(None);
+            }
+            adopted => adopted?,
+        }
         state.forget(&stat, stale);
         drop(state);
         make_accessible(new, path, &stat)?;
@@ -167,6 +182,13 @@ impl State {
             paths.remove(path);
         }
     }
+}
+
+/// Whether a file of the stale copy cannot be moved for a reason of its own: a directory of another
+/// owner, or another file system mounted there. It stays where it is then.
+fn is_in_its_way(error: &Error) -> bool {
+    !matches!(error_kind(error), Some(ErrorKind::AlreadyExists | ErrorKind::StorageFull))
+        && error.code() != Code::DiskFull
 }
 
 /// A file with other names may have one outside of the stale copy, for instance in somebody's

@@ -167,6 +167,37 @@ fn what_was_built_is_merged_into_what_was_there_and_wins() {
 }
 
 #[test]
+fn a_node_that_was_restored_since_keeps_what_was_restored() {
+    let root = root_with(&["ibdata1", "db/t", "gone/t"]);
+    drop(prepared(root.path()));
+    let restored = root_with(&["ibdata1", "db/restored"]);
+    for name in ["ibdata1", "db"] {
+        let (from, to) = (restored.path().join(name), root.path().join(name));
+        let copied = std::process::Command::new("cp").arg("-r").arg(from).arg(to).status();
+        assert!(copied.unwrap().success());
+    }
+    drop(prepared(root.path()));
+    let old = root.path().join(".fastsst/old");
+    assert!(old.join("db/restored").exists() && !old.join("db/t").exists());
+    assert!(old.join("gone/t").exists(), "nobody has anything newer");
+}
+
+#[test]
+fn what_cannot_be_moved_is_sent_whole() {
+    let root = root_with(&["db/sealed/t"]);
+    let staging = prepared(root.path());
+    staging.create(&entry(1, "db", EntryKind::Directory)).unwrap();
+    staging.create(&entry(2, "db/sealed", EntryKind::Directory)).unwrap();
+    let sealed = root.path().join(".fastsst/old/db/sealed");
+    fs::set_permissions(&sealed, fs::Permissions::from_mode(0o500)).unwrap();
+    let file = declared(&staging, 3, "db/sealed/t", 1);
+    // Root may do it all the same.
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(file.basis().is_some(), is_root);
+    fs::set_permissions(&sealed, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
 fn kinds_that_differ_are_no_obstacle_to_merging() {
     let root = root_with(&["was_a_directory/t", "was_a_file"]);
     let staging = prepared(root.path());

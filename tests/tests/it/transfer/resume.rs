@@ -1,12 +1,13 @@
 //! A transfer that broke in the middle: the next attempt sends only what is missing.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fastsst_tests::relay::Relay;
 use fastsst_tests::transfer::{
-    Done, Listing, Receive, Sandbox, Send, TRANSFER, Transfer, Victim, assert_same_tree,
-    change_pages, fill, interrupt, noise, wait_written, written,
+    Done, Listing, Receive, Sandbox, Send, TRANSFER, Transfer, Victim, allocated_bytes,
+    assert_same_tree, change_pages, fill, interrupt, interrupt_when, noise, wait_written, written,
 };
 
 use super::wire_bytes;
@@ -59,6 +60,29 @@ fn after_two_kills_in_a_row_what_both_attempts_wrote_is_kept() {
     let _first = interrupt(&source, &target, Victim::Receiver, third);
     let second = interrupt(&source, &target, Victim::Sender, 2 * third);
     assert_completes(&source, &target, second.written);
+}
+
+#[test]
+fn a_durable_file_that_is_read_for_longer_than_the_idle_timeout_is_no_standstill() {
+    const MIB: usize = 48;
+    let place = Sandbox::new();
+    let (source, target) = (place.dir("source"), place.dir("target"));
+    fill(&source.join("first"), 1, MIB);
+    // Of unequal size: the larger one is sent, and finished, first.
+    fill(&source.join("second"), 2, MIB / 2);
+    let second = target.join(".fastsst/new/second");
+    let _cut = interrupt_when(&source, &target, Victim::Receiver, || {
+        allocated_bytes(&target.join(".fastsst/new")) > 0
+            && fs::metadata(&second).is_ok_and(|it| it.blocks() * 512 > 4 << 20)
+            && written(&target) > (MIB as u64 + 8) << 20
+    });
+    // Six seconds of reading, of which nothing is sent.
+    let idle = ["--idle-timeout", "3"];
+    let receiving = Receive::into(&target).args(["--replace"]).args(idle).start();
+    let sending = Send::from(&source, &receiving.ticket).args(idle).slowly(8).start();
+    sending.wait(TRANSFER).assert_success();
+    receiving.wait(TRANSFER).assert_success();
+    Listing::of(&source).assert_eq(&Listing::of(&target), "something else arrived");
 }
 
 #[test]
