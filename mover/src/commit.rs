@@ -267,10 +267,11 @@ fn move_leftovers(lock: &Lock, names: Vec<RelPath>, hook: Hook<'_>) -> Result<()
 /// Step 9. The tree is in its place and durable, so what fails here is only said.
 fn clean_up(lock: &Lock, hook: Hook<'_>) -> Result<()> {
     let (root, staging) = (lock.root(), lock.staging());
-    // 9. The record first: from here on nothing of this commit is ever done again.
+    // 9. The record first: from here on nothing of this commit is ever done again. What is old is
+    //    no stale copy any more by then: the next transfer would prefer it to the new tree.
     hook(Step::DropRecord)?;
-    let dropped = rel(record::FILE).and_then(|name| {
-        staging.unlink(&name)?;
+    let dropped = old_to_trash(staging).and_then(|()| {
+        staging.unlink(&rel(record::FILE)?)?;
         staging.sync()
     });
     say(lock, dropped);
@@ -284,6 +285,16 @@ fn clean_up(lock: &Lock, hook: Hook<'_>) -> Result<()> {
     });
     say(lock, removed);
     Ok(())
+}
+
+/// Prepare removes the trash of whoever was interrupted.
+fn old_to_trash(staging: &Dir) -> Result<()> {
+    let (old, trash) = (rel(OLD)?, rel(TRASH)?);
+    if staging.stat(&old)?.is_none() {
+        return Ok(());
+    }
+    clear(staging, &trash)?;
+    move_entry(staging, &old, staging, &trash).map(drop)
 }
 
 fn say(lock: &Lock, result: Result<()>) {
