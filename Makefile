@@ -14,7 +14,7 @@ BARE := x86_64-unknown-none
 bare_target = $$(d=$$(rustc --print target-libdir --target $(BARE) 2>/dev/null) && [ -d "$$d" ] \
 	&& echo $(BARE) || rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: demo test bench bench-micro build bare lint fmt deps install clean
+.PHONY: demo test crash bench bench-micro build bare lint fmt deps install clean
 
 # A second node joins a cluster by fastsst, then by rsync: one table.
 demo: build
@@ -27,6 +27,11 @@ test: deps
 	$(CARGO) test --locked --release --workspace --doc
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
 	$(CARGO) test --locked --release --workspace --lib --bins --tests -- --test-threads=2
+
+# Power failures: every disk that one may leave, instead of the sample in `make test`. Needs root.
+crash: build
+	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" FASTSST_CRASH_IMAGES=all \
+	$(CARGO) test --locked --release -p fastsst-tests --test it crash_images -- --test-threads=2
 
 # fastsst beside its rivals, as docs/BENCHMARKS.md describes; tables, figures and charts go to
 # docs/bench. Another choice: BENCH="--mib 512 --runs 3 --dir /srv --scenario datadir"

@@ -34,7 +34,7 @@ enum Owner {
 
 /// The way into a namespace.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Namespace {
+pub struct Namespace {
     holder: u32,
     owner: Owner,
 }
@@ -89,14 +89,20 @@ impl SmallDisk {
             while file.write_all(&block).is_ok() {}
         }
     }
+}
 
-    /// The way into its namespace.
-    pub(crate) fn namespace(&self) -> Namespace {
-        Namespace { holder: self.holder.id(), owner: self.owner }
+impl From<&SmallDisk> for Namespace {
+    fn from(disk: &SmallDisk) -> Self {
+        Self { holder: disk.holder.id(), owner: disk.owner }
     }
 }
 
 impl Namespace {
+    /// The mount namespace of a process that root has started.
+    pub(crate) fn of_root(holder: u32) -> Self {
+        Self { holder, owner: Owner::Root }
+    }
+
     /// A program in the namespace.
     pub(crate) fn command(self, tool: &Path) -> Command {
         let mut command = Command::new(program("nsenter"));

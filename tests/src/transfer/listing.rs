@@ -68,8 +68,20 @@ impl Listing {
         self.0.is_empty()
     }
 
+    /// Whether everything in it is in the other one, and the same there.
+    #[must_use]
+    pub fn is_part_of(&self, other: &Self) -> bool {
+        self.0.iter().all(|(name, item)| other.0.get(name) == Some(item))
+    }
+
     /// The two are equal; panics with the first differences otherwise.
     pub fn assert_eq(&self, other: &Self, what: &str) {
+        assert!(self == other, "{what}\n{}", self.differences(other));
+    }
+
+    /// The first differences between the two, a few lines for each.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> String {
         const SHOWN: usize = 8;
         let names = self.0.keys().chain(other.0.keys().filter(|it| !self.0.contains_key(*it)));
         let differences: Vec<String> = names
@@ -80,7 +92,7 @@ impl Listing {
                 format!("{}:\n  {here:?}\n  {there:?}", name.escape_ascii())
             })
             .collect();
-        assert!(differences.is_empty(), "{what}\n{}", differences.join("\n"));
+        differences.join("\n")
     }
 
     fn add(

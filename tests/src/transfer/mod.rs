@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::small_disk::{Namespace, SmallDisk};
+use crate::small_disk::Namespace;
 use crate::wait::{run, until};
 
 pub use files::{
@@ -93,10 +93,10 @@ impl Receive {
         self
     }
 
-    /// In the namespaces of a small disk.
+    /// In the namespaces of a disk.
     #[must_use]
-    pub fn on(mut self, disk: &SmallDisk) -> Self {
-        self.namespace = Some(disk.namespace());
+    pub fn on(mut self, disk: impl Into<Namespace>) -> Self {
+        self.namespace = Some(disk.into());
         self
     }
 
@@ -201,10 +201,10 @@ impl Send {
         self
     }
 
-    /// In the namespaces of a small disk, where accounts may have other numbers than outside.
+    /// In the namespaces of a disk, where accounts may have other numbers than outside.
     #[must_use]
-    pub fn on(mut self, disk: &SmallDisk) -> Self {
-        self.namespace = Some(disk.namespace());
+    pub fn on(mut self, disk: impl Into<Namespace>) -> Self {
+        self.namespace = Some(disk.into());
         self
     }
 

@@ -8,5 +8,6 @@
 )]
 
 mod cluster;
+mod crash_images;
 mod tidy;
 mod transfer;
