@@ -9,7 +9,7 @@ use rustix::process::getuid;
 
 use crate::cluster::program;
 use crate::small_disk::Namespace;
-use crate::wait::{Finished, run};
+use crate::wait::{ASK, Finished, run, until_every};
 
 /// Unmounting writes what is left to a disk in memory.
 const UNMOUNT: Duration = Duration::from_secs(30);
@@ -74,9 +74,16 @@ impl Holder {
     }
 
     /// Unmounts while everybody is still there; the result is durable.
+    ///
+    /// A program that another thread starts holds copies of all files that this process has open,
+    /// from its fork until its exec: the file system may be busy for that long.
     pub(super) fn unmount(self) {
-        let unmounted = self.try_unmount();
-        assert!(unmounted.status.success(), "{}", unmounted.stderr);
+        until_every(ASK, "the file system is not busy any more", UNMOUNT, || {
+            let unmounted = self.try_unmount();
+            let is_busy = unmounted.stderr.contains("busy");
+            assert!(unmounted.status.success() || is_busy, "{}", unmounted.stderr);
+            unmounted.status.success().then_some(())
+        });
     }
 
     fn try_unmount(&self) -> Finished {
