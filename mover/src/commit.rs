@@ -35,8 +35,8 @@ use self::record::{Name, Record};
 use crate::error::{Code, Error, Result};
 use crate::in_use;
 use crate::staging::{
-    self, Durable, JOURNAL, Keep, LOCK, Lock, NEW, OLD, OWNER_WRITE, Staging, TRASH, TargetRoot,
-    clear, rel,
+    self, Durable, JOURNAL, Keep, LOCK, Lock, NEW, OLD, OWNER_WRITE, Place, Staging, TRASH, clear,
+    rel,
 };
 use crate::tree::{Dir, FileKind};
 use crate::walk::STAGING_NAME;
@@ -128,7 +128,7 @@ pub fn commit_with(stagings: &[Arc<Staging>], durable: Durable, hook: Hook<'_>) 
 ///
 /// # Errors
 /// E05: a process works there. E03, E09: the root cannot be written.
-pub fn recover(root: &TargetRoot) -> Result<Recovered> {
+pub fn recover(root: &Place) -> Result<Recovered> {
     let dir = Arc::new(Dir::open_target(&root.path)?);
     if dir.stat(&rel(STAGING_NAME)?)?.is_none() {
         return Ok(Recovered::Nothing);

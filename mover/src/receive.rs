@@ -13,6 +13,7 @@
 //! what is made durable when is `docs/DURABILITY.md`.
 
 mod catalog;
+mod claims;
 mod compare;
 mod control;
 mod estimate;
@@ -21,6 +22,7 @@ mod lane;
 mod pipeline;
 mod small;
 mod space;
+mod targets;
 mod verify;
 mod worth;
 mod write;
@@ -38,20 +40,25 @@ use fastsst_proto::{Bottleneck, Features, JoinerSide, TransferId};
 use self::control::{Control, News, Order};
 use self::greet::Secrets;
 use self::pipeline::Pipeline;
+use self::targets::Layout;
+pub use self::targets::{
+    AnyDonor, DeclaredNames, JoinerPolicy, OwnFile, OwnPlace, Target, TargetPlace,
+};
 use crate::cancel::Cancel;
 use crate::commit::commit;
 use crate::error::{Code, Error, Result};
 use crate::net::{Carrier, Identity, Listener, NetOptions, Pin};
 use crate::options::Options;
 use crate::progress::{Phase, Progress};
-use crate::staging::{Owner, Staging, TargetRoot, sync_all};
+use crate::staging::{How, Owner, Place, Staging, sync_all};
 use crate::summary::{PhaseSeconds, Summary, ratio, seconds};
 
 /// Where to receive and how.
 #[derive(Debug)]
 pub struct ReceiveConfig {
-    /// The trees to build; names match the donor's.
-    pub roots: Vec<TargetRoot>,
+    /// The directories to build in. The first one is the leader: its commit record decides about
+    /// all of them. At least one.
+    pub places: Vec<Place>,
     /// Address to listen on; port 0 lets the kernel choose.
     pub listen: SocketAddr,
     /// The user's choices.
@@ -60,25 +67,6 @@ pub struct ReceiveConfig {
     pub owner: Owner,
     /// Name and version of the caller.
     pub software: String,
-}
-
-/// The caller's checks, made before anything is touched.
-pub trait JoinerPolicy: Send {
-    /// Decides whether this donor's files are wanted.
-    ///
-    /// # Errors
-    /// The refusal; the donor is told its code and words.
-    fn accept(&mut self, declaration: &Declaration) -> Result<()>;
-}
-
-/// Wants everything.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct AnyDonor;
-
-impl JoinerPolicy for AnyDonor {
-    fn accept(&mut self, _: &Declaration) -> Result<()> {
-        Ok(())
-    }
 }
 
 /// How a reception ended well.
@@ -106,22 +94,17 @@ pub struct Receiver {
     pin: Pin,
     secrets: Secrets,
     stagings: Vec<Arc<Staging>>,
-    names: Vec<String>,
     options: Options,
+    how: How,
 }
 
 impl Receiver {
-    /// Takes the lock, finishes an interrupted commit, binds the port, makes key and token.
+    /// Takes the locks, finishes an interrupted commit, binds the port, makes key and token.
     ///
     /// # Errors
     /// E03, E05, E06, ...: whatever can be known before a donor comes.
     pub fn bind(config: ReceiveConfig) -> Result<Self> {
-        let ReceiveConfig { roots, listen, options, owner, software } = config;
-        if roots.len() != 1 {
-            let what = format!("{} roots; this release receives one at a time", roots.len());
-            return Err(Error::new(Code::Unsupported, what));
-        }
-        let names: Vec<String> = roots.iter().map(|root| root.name.clone()).collect();
+        let ReceiveConfig { places, listen, options, owner, software } = config;
         let identity = Identity::generate()?;
         // The port first: it is the cheaper thing to be refused, and leaves no trace.
         let net = NetOptions { transport: options.transport, ..NetOptions::default() };
@@ -129,11 +112,8 @@ impl Receiver {
         if let Some(advice) = listener.buffers().and_then(|buffers| buffers.advice()) {
             tracing::info!("{advice}");
         }
-        let mode = options.io.file_mode();
-        let stagings = roots
-            .into_iter()
-            .map(|root| Staging::begin(root, owner, mode).map(Arc::new))
-            .collect::<Result<Vec<_>>>()?;
+        let how = How::new(owner, options.io.file_mode());
+        let stagings = Staging::begin_all(places, &how)?;
         let side = JoinerSide {
             transfer: TransferId(random()?),
             features: features(&stagings)?,
@@ -141,7 +121,7 @@ impl Receiver {
         };
         let secrets = Secrets { token: Secret::from_bytes(random()?), side };
         let (local, pin) = (listener.local_addr(), identity.pin());
-        Ok(Self { listener, local, pin, secrets, stagings, names, options })
+        Ok(Self { listener, local, pin, secrets, stagings, options, how })
     }
 
     /// The address and port that are bound.
@@ -175,14 +155,14 @@ impl Receiver {
         progress: &Arc<Progress>,
         cancel: &Cancel,
     ) -> Result<Received> {
-        let Self { listener, secrets, stagings, names, options, .. } = self;
+        let Self { listener, secrets, stagings, options, how, .. } = self;
         let control = Control::start(listener, &secrets, &options, progress, cancel)?;
         let compares = secrets.side.features.contains(Features::DELTA);
         let mut joiner = Joiner {
             secrets,
             stagings,
-            names,
             options,
+            how,
             compares,
             progress,
             cancel,
@@ -202,9 +182,10 @@ impl Receiver {
 
 struct Joiner<'a> {
     secrets: Secrets,
+    /// Of the places of the configuration.
     stagings: Vec<Arc<Staging>>,
-    names: Vec<String>,
     options: Options,
+    how: How,
     /// Whether there is a stale copy.
     compares: bool,
     progress: &'a Arc<Progress>,
@@ -227,11 +208,14 @@ impl Joiner<'_> {
             self.estimate(policy, &declaration)?;
         };
         let started = Instant::now();
-        if let Err(error) = self.check(policy, &declaration) {
-            let refusal = Refusal { code: error.code().number(), text: error.words() };
-            self.control.order(Order::Refuse(refusal))?;
-            return Err(error);
-        }
+        let layout = match self.check(policy, &declaration) {
+            Ok(layout) => layout,
+            Err(error) => {
+                let refusal = Refusal { code: error.code().number(), text: error.words() };
+                self.control.order(Order::Refuse(refusal))?;
+                return Err(error);
+            }
+        };
         if let DeclKind::Bypass { position } = declaration.kind {
             self.control.order(Order::Accept { lanes: 1, pipeline: None })?;
             let News::Bye = self.control.news()? else { return Err(out_of_order()) };
@@ -241,12 +225,12 @@ impl Joiner<'_> {
 
         // 2. From here on the old content is no more. (receive, verify, write: the pipeline)
         self.progress.enter(Phase::Prepare);
-        for staging in &self.stagings {
+        for staging in layout.stagings() {
             staging.prepare()?;
         }
         self.progress.enter(Phase::Copy);
         let lanes = declaration.lanes.clamp(1, fastsst_proto::limits::LANES_MAX);
-        let (pipeline, feed) = Pipeline::start(self)?;
+        let (pipeline, feed) = Pipeline::start(self, layout)?;
         self.control.order(Order::Accept { lanes, pipeline: Some(feed) })?;
         self.times.connect = seconds(waiting.elapsed());
         let News::Finish(finish, theirs) = self.control.news()? else { return Err(out_of_order()) };
@@ -256,7 +240,7 @@ impl Joiner<'_> {
 
         // 3. Everything has arrived: close it, compare it, make it durable, put it in its place.
         let committing = Instant::now();
-        self.finish(&pipeline, &finish)?;
+        self.finish(policy, &pipeline, &finish)?;
         self.times.commit = seconds(committing.elapsed());
         self.times.total = seconds(started.elapsed());
         self.progress.enter(Phase::Done);
@@ -274,24 +258,44 @@ impl Joiner<'_> {
         Ok(Received::Full { position: finish.position, summary: Box::new(summary) })
     }
 
-    fn check(&self, policy: &mut dyn JoinerPolicy, declaration: &Declaration) -> Result<()> {
-        policy.accept(declaration)?;
+    /// Whether the donor's files are wanted and fit; and where they go.
+    fn check(&self, policy: &mut dyn JoinerPolicy, declaration: &Declaration) -> Result<Layout> {
+        let targets = policy.accept(declaration)?;
         if declaration.is_bypass() {
-            return Ok(());
+            return Layout::new(self.stagings.clone(), &[], Vec::new());
         }
-        if declaration.roots != self.names {
-            return Err(Error::new(
-                Code::Unsupported,
-                format!(
-                    "the donor's roots {:?} are not this joiner's {:?}",
-                    declaration.roots, self.names
-                ),
-            ));
-        }
-        space::check(&self.stagings, declaration.bytes_estimate)
+        let layout = self.lay_out(&declaration.roots, targets)?;
+        space::check(&layout, declaration)?;
+        Ok(layout)
     }
 
-    fn finish(&self, pipeline: &Pipeline, finish: &Finish) -> Result<()> {
+    /// Begins the places that are only known from the declaration.
+    fn lay_out(&self, names: &[String], targets: Vec<Target>) -> Result<Layout> {
+        let mut stagings = self.stagings.clone();
+        let mut at = Vec::with_capacity(targets.len());
+        for Target { place, prefix } in targets {
+            let number = match place {
+                TargetPlace::Known(number) if number < self.stagings.len() => number,
+                TargetPlace::Known(number) => {
+                    let what =
+                        format!("a declared root goes to place {number}, which there is not");
+                    return Err(Error::bug(what));
+                }
+                TargetPlace::New(place) => {
+                    Staging::join(&mut stagings, self.stagings.len(), place, &self.how)?
+                }
+            };
+            at.push((number, prefix));
+        }
+        Layout::new(stagings, names, at)
+    }
+
+    fn finish(
+        &self,
+        policy: &mut dyn JoinerPolicy,
+        pipeline: &Pipeline,
+        finish: &Finish,
+    ) -> Result<()> {
         // Everything was acknowledged before the donor said so: this is short, or the watchdog's.
         pipeline.wait_closed(self.cancel)?;
         self.progress.enter(Phase::Sync);
@@ -306,12 +310,17 @@ impl Joiner<'_> {
                 ),
             ));
         }
+        let catalog = &pipeline.catalog;
+        for own in policy.own_files(&catalog.declared_names())? {
+            catalog.add_own(&own)?;
+        }
         self.cancel.check()?;
-        let durable = sync_all(&self.stagings)?;
+        let stagings = catalog.layout().stagings();
+        let durable = sync_all(stagings)?;
         self.cancel.check()?;
         self.progress.enter(Phase::Commit);
         self.control.settle();
-        commit(&self.stagings, durable)?;
+        commit(stagings, durable)?;
         Ok(())
     }
 

@@ -25,6 +25,7 @@ mod health;
 pub(crate) mod journal;
 mod lock;
 mod owner;
+mod several;
 mod stale;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -44,6 +45,7 @@ pub(crate) use self::clear::clear;
 pub(crate) use self::entries::kept;
 pub(crate) use self::journal::JOURNAL;
 pub(crate) use self::lock::{LOCK, Lock};
+pub(crate) use self::several::How;
 
 use self::file::{OpenSet, Shared};
 use self::health::Health;
@@ -71,10 +73,11 @@ pub trait Keep: fmt::Debug + Send + Sync {
     fn keep(&self, top_level_name: &[u8]) -> bool;
 }
 
-/// A tree to be received.
+/// A directory in which a new tree is built.
 #[derive(Debug, Clone)]
-pub struct TargetRoot {
-    /// What donor and joiner call it.
+pub struct Place {
+    /// What it is called here, in messages and in its journal. What an interrupted transfer has left
+    /// is vouched for only under the same name.
     pub name: String,
     /// Where it is.
     pub path: PathBuf,
@@ -87,7 +90,7 @@ pub struct TargetRoot {
 pub struct Staging {
     /// Different for every staging of this process.
     number: u64,
-    root: TargetRoot,
+    root: Place,
     dir: Arc<Dir>,
     lock: Lock,
     shared: Arc<Shared>,
@@ -141,7 +144,12 @@ impl Staging {
     /// # Errors
     /// E02 or E03: the root cannot be opened. E05: another process receives into it. E23: the
     /// staging directory is not a directory.
-    pub fn begin(root: TargetRoot, owner: Owner, mode: FileMode) -> Result<Self> {
+    pub fn begin(root: Place, owner: Owner, mode: FileMode) -> Result<Self> {
+        Self::begin_with(root, &How::new(owner, mode))
+    }
+
+    fn begin_with(root: Place, how: &How) -> Result<Self> {
+        let How { owner, mode, open } = how.clone();
         let dir = Arc::new(Dir::open_target(&root.path)?);
         let (lock, recovered) = lock_and_recover(&dir, &*root.keep)?;
         let shared = Arc::new(Shared {
@@ -151,7 +159,7 @@ impl Staging {
             files: RwLock::default(),
             changes: AtomicU64::new(0),
             health: Health::default(),
-            open: OpenSet::new(),
+            open,
             owner,
             mode,
         });

@@ -64,6 +64,15 @@ pub struct FileTime {
     pub ns: u32,
 }
 
+impl FileTime {
+    /// This moment, as far as the clock is right.
+    pub(crate) fn now() -> Self {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let since = since.unwrap_or_default();
+        Self { s: i64::try_from(since.as_secs()).unwrap_or(0), ns: since.subsec_nanos() }
+    }
+}
+
 /// What the file system says about an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {

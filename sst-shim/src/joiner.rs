@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use fastsst_mover::receive::{JoinerPolicy, ReceiveConfig, Received, Receiver};
-use fastsst_mover::staging::{Keep, Owner, TargetRoot};
+use fastsst_mover::receive::{JoinerPolicy, ReceiveConfig, Received, Receiver, Target};
+use fastsst_mover::staging::{Keep, Owner, Place};
 use fastsst_mover::{Code, Error, Result};
 use fastsst_proto::Declaration;
 
@@ -45,7 +45,7 @@ fn config(session: &Session, address: &JoinerAddress) -> ReceiveConfig {
     let keep: Arc<dyn Keep> = Arc::clone(&session.files) as _;
     let path = session.layout.datadir.clone();
     ReceiveConfig {
-        roots: vec![TargetRoot { name: ROOT.to_owned(), path, keep }],
+        places: vec![Place { name: ROOT.to_owned(), path, keep }],
         listen: address.listen(),
         options: session.options.engine.clone(),
         owner: Owner::Process,
@@ -77,11 +77,16 @@ struct Policy<'a> {
 }
 
 impl JoinerPolicy for Policy<'_> {
-    fn accept(&mut self, declaration: &Declaration) -> Result<()> {
+    fn accept(&mut self, declaration: &Declaration) -> Result<Vec<Target>> {
         // IST needs nothing of this: the node's own files are used.
-        match declaration.is_bypass() {
-            true => Ok(()),
-            false => self.facts.check(&declaration.properties),
+        if declaration.is_bypass() {
+            return Ok(Vec::new());
         }
+        self.facts.check(&declaration.properties)?;
+        if declaration.roots != [ROOT] {
+            let what = format!("the donor's roots {:?} are not {ROOT}", declaration.roots);
+            return Err(Error::new(Code::Unsupported, what));
+        }
+        Ok(vec![Target::known(0)])
     }
 }

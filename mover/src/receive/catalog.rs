@@ -14,8 +14,10 @@ use fastsst_proto::{
 };
 use tokio::sync::watch;
 
+use super::claims::{Claimed, Claims};
 use super::lane::Acks;
 use super::space::RESERVE;
+use super::targets::{DeclaredNames, Layout, OwnFile};
 use crate::error::{Code, Error, Result};
 use crate::staging::{StagedFile, Staging};
 use crate::summary::mib;
@@ -33,8 +35,8 @@ const QUESTIONS_MAX: u8 = 4;
 /// Everything declared so far.
 #[derive(Debug)]
 pub(super) struct Catalog {
-    roots: Vec<String>,
-    stagings: Vec<Arc<Staging>>,
+    layout: Layout,
+    claims: Claims,
     purpose: Purpose,
     items: RwLock<HashMap<FileId, Arc<Item>>>,
     /// Counts declarations, for lanes that are ahead of them.
@@ -88,11 +90,29 @@ pub(super) enum Novelty {
 }
 
 impl Catalog {
-    /// Nothing declared; `stagings` are the targets by root number.
-    pub(super) fn new(roots: Vec<String>, stagings: Vec<Arc<Staging>>, purpose: Purpose) -> Self {
+    /// Nothing declared.
+    pub(super) fn new(layout: Layout, purpose: Purpose) -> Self {
         let (declared, _) = watch::channel(0);
-        let items = RwLock::default();
-        Self { roots, stagings, purpose, items, declared, open: AtomicU64::new(0) }
+        let (items, claims) = (RwLock::default(), Claims::prefixes(&layout));
+        Self { layout, claims, purpose, items, declared, open: AtomicU64::new(0) }
+    }
+
+    /// Where everything goes.
+    pub(super) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Makes the directories that roots go to below the tops of their places.
+    ///
+    /// # Errors
+    /// E07, E09. E23: one of them is something of this node's that is kept.
+    pub(super) fn make_prefixes(&self) -> Result<()> {
+        for (_, staging, prefix) in self.layout.prefixes() {
+            if let Some(staging) = self.layout.stagings().get(staging) {
+                staging.make_directories(prefix)?;
+            }
+        }
+        Ok(())
     }
 
     /// Creates what the donor declared; returns files that are complete because they are empty.
@@ -120,16 +140,26 @@ impl Catalog {
     }
 
     fn create(&self, entry: Entry) -> Result<Item> {
-        let staging = self.stagings.get(usize::from(entry.root.0)).ok_or_else(|| {
-            Error::new(Code::Protocol, format!("{} belongs to an undeclared root", entry.path))
-        })?;
-        let staged = match (self.purpose, entry.kind) {
-            (Purpose::Build, _) => staging.create(&entry)?,
-            (Purpose::Look, EntryKind::File) => Some(staging.look(&entry)?),
-            (Purpose::Look, EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink) => {
+        let (number, there) = self.layout.locate(&entry)?;
+        let staging = self.layout.staging(entry.root);
+        let staging = staging.ok_or_else(|| Error::bug("a root without a staging"))?;
+        let claimed = match self.layout.is_shared(number) {
+            true => self.claims.claim(&self.layout, &entry, (number, &there.path))?,
+            false => Claimed::Alone,
+        };
+        let staged = match (self.purpose, claimed, entry.kind) {
+            (Purpose::Build, Claimed::Alone, _) => staging.create(&there)?,
+            (Purpose::Build, Claimed::TakenOver, _) => {
+                staging.take_over_directory(&there);
+                None
+            }
+            (Purpose::Look, _, EntryKind::File) => Some(staging.look(&there)?),
+            (Purpose::Build, Claimed::Shared, _)
+            | (Purpose::Look, _, EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink) => {
                 None
             }
         };
+        drop(there);
         let mut state = State {
             tree: Some(FileTree::new(entry.size)),
             hash: None,
@@ -154,9 +184,11 @@ impl Catalog {
                 Error::new(Code::Protocol, format!("entry {} was never declared", id.0))
             })?;
             self.closed(&item);
-            let staging = self.stagings.get(usize::from(item.entry.root.0));
-            if let Some(staging) = staging.filter(|_| self.purpose == Purpose::Build) {
-                staging.remove(&item.entry)?;
+            let (number, there) = self.layout.locate(&item.entry)?;
+            let is_last = self.claims.release(*id, number, &there.path);
+            let staging = self.layout.staging(item.entry.root);
+            if let Some(staging) = staging.filter(|_| is_last && self.purpose == Purpose::Build) {
+                staging.remove(&there)?;
             }
         }
         Ok(())
@@ -189,7 +221,28 @@ impl Catalog {
 
     /// Where a root is built.
     pub(super) fn staging(&self, root: RootIndex) -> Option<&Staging> {
-        self.stagings.get(usize::from(root.0)).map(|staging| &**staging)
+        self.layout.staging(root).map(|staging| &**staging)
+    }
+
+    /// What the donor has declared so far.
+    pub(super) fn declared_names(&self) -> DeclaredNames {
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File | EntryKind::HardLink);
+        let files = items.values().map(|item| &item.entry).filter(|entry| is_file(entry));
+        DeclaredNames::new(
+            files.map(|entry| (usize::from(entry.root.0), entry.path.clone())).collect(),
+        )
+    }
+
+    /// Adds a file of the joiner's own.
+    ///
+    /// # Errors
+    /// E23: the donor has declared it, or it is kept. E07, E09. E24: it is too long.
+    pub(super) fn add_own(&self, own: &OwnFile) -> Result<()> {
+        let (number, path) = self.layout.locate_own(own)?;
+        let staging = self.layout.stagings().get(number);
+        let staging = staging.ok_or_else(|| Error::bug("a place without a staging"))?;
+        staging.add_own(&path, &own.content)
     }
 
     /// Removes what is left of the old copies if what is still to come needs the room.
@@ -200,7 +253,7 @@ impl Catalog {
         let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
         let needed = items.values().map(|item| item.needed_bytes()).sum::<u64>();
         drop(items);
-        for staging in &self.stagings {
+        for staging in self.layout.stagings() {
             if staging.free_bytes()? < needed.saturating_add(RESERVE) {
                 let freed = staging.drop_stale()?;
                 if freed > 0 {
@@ -256,7 +309,7 @@ impl Catalog {
                 EntryKind::Directory | EntryKind::Symlink | EntryKind::HardLink => None,
             };
             lines.push(TreeLine {
-                root: self.roots.get(usize::from(entry.root.0)).map_or("", String::as_str),
+                root: self.layout.name(entry.root),
                 path: &entry.path,
                 kind: entry.kind,
                 mode: entry.mode,

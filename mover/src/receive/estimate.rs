@@ -30,16 +30,18 @@ impl Joiner<'_> {
         policy: &mut dyn JoinerPolicy,
         declaration: &Declaration,
     ) -> Result<()> {
-        if let Err(error) = self.check(policy, declaration) {
-            let refusal = Refusal { code: error.code().number(), text: error.words() };
-            self.control.order(Order::Refuse(refusal))?;
-            let News::EstimateOver = self.control.news()? else { return Err(out_of_order()) };
-            return self.control.order(Order::Next);
-        }
+        let layout = match self.check(policy, declaration) {
+            Ok(layout) => layout,
+            Err(error) => {
+                let refusal = Refusal { code: error.code().number(), text: error.words() };
+                self.control.order(Order::Refuse(refusal))?;
+                let News::EstimateOver = self.control.news()? else { return Err(out_of_order()) };
+                return self.control.order(Order::Next);
+            }
+        };
         self.progress.set_totals(declaration.files_estimate, declaration.bytes_estimate);
         self.progress.enter(Phase::Copy);
-        let (names, stagings) = (self.names.clone(), self.stagings.clone());
-        let catalog = Arc::new(Catalog::new(names, stagings, Purpose::Look));
+        let catalog = Arc::new(Catalog::new(layout.clone(), Purpose::Look));
         let comparison = start_comparing(self, &catalog)?;
         let (complete, dropped) = flume::bounded(COMPLETE);
         spawn("fastsst-sink", self.cancel, move || {
@@ -67,7 +69,7 @@ impl Joiner<'_> {
                 self.cancel.sleep(LOOK)?;
             }
         }
-        for staging in &self.stagings {
+        for staging in layout.stagings() {
             staging.looked_enough();
         }
         let News::EstimateOver = over else { return Err(out_of_order()) };

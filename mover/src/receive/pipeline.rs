@@ -13,6 +13,7 @@ use super::compare::{self, Comparison};
 use super::control::{Change, Feed};
 use super::lane::{Arrived, Lanes};
 use super::small::{self, Group, SmallWorker};
+use super::targets::Layout;
 use super::verify::{Verifier, VerifyWorker, WriteTag};
 use super::write::{CloseWorker, Closing, DeclareWorker, StoreWorker, WriteWorker};
 use super::{Joiner, LOOK};
@@ -50,10 +51,10 @@ pub(super) struct Pipeline {
 
 impl Pipeline {
     /// Starts every stage; nothing flows yet. The feed goes to the control thread.
-    pub(super) fn start(joiner: &Joiner<'_>) -> Result<(Self, Feed)> {
+    pub(super) fn start(joiner: &Joiner<'_>, layout: Layout) -> Result<(Self, Feed)> {
         let cancel = joiner.cancel;
-        let catalog =
-            Arc::new(Catalog::new(joiner.names.clone(), joiner.stagings.clone(), Purpose::Build));
+        let catalog = Arc::new(Catalog::new(layout, Purpose::Build));
+        catalog.make_prefixes()?;
         let comparison = start_comparing(joiner, &catalog)?;
         let buffers =
             usize::try_from(joiner.options.buffer_bytes >> 20).unwrap_or(usize::MAX).max(8);

@@ -1,7 +1,8 @@
 //! Whether the donor's files fit, before anything is touched.
 
-use std::sync::Arc;
+use fastsst_proto::frame::Declaration;
 
+use super::targets::Layout;
 use crate::error::{Code, Error, Result};
 use crate::staging::Staging;
 use crate::summary::mib;
@@ -10,22 +11,20 @@ use crate::summary::mib;
 /// records; a file system filled to the last block fails in odd places.
 pub(super) const RESERVE: u64 = 16 << 20;
 
-/// Checks that `bytes` fit when the old content is gone.
+/// Checks that what is declared fits when the old content is gone.
 ///
 /// # Errors
 /// E07 with both figures.
-pub(super) fn check(stagings: &[Arc<Staging>], bytes: u64) -> Result<()> {
-    // Several roots may share a file system; how the bytes spread over roots is not known before
-    // the walk, so the one with the most room must be able to take them.
+pub(super) fn check(layout: &Layout, declaration: &Declaration) -> Result<()> {
     let mut best: Option<(u64, &Staging)> = None;
-    for staging in stagings {
+    for staging in layout.stagings() {
         let room = staging.free_bytes()?.saturating_add(staging.replaced_bytes()?);
         if best.is_none_or(|(most, _)| room > most) {
             best = Some((room, staging));
         }
     }
-    let Some((room, staging)) = best else { return Err(Error::bug("no root to receive into")) };
-    let needed = bytes.saturating_add(RESERVE);
+    let Some((room, staging)) = best else { return Err(Error::bug("no place to receive into")) };
+    let needed = declaration.bytes_estimate.saturating_add(RESERVE);
     if room < needed {
         return Err(Error::new(
             Code::DiskFull,

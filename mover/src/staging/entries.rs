@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use fastsst_proto::manifest::{Entry, EntryKind};
 use fastsst_proto::path::RelPath;
+use fastsst_proto::{FileId, Generation, RootIndex};
 
 use super::lock::error_kind;
 use super::stale::find;
 use super::{Basis, NEW, OLD, StagedFile, Staging, lock, rel};
 use crate::error::{Code, Error, Result};
-use crate::tree::{Dir, FileKind};
+use crate::pool::Pool;
+use crate::tree::{Dir, FileKind, FileTime, Meta};
 use crate::walk::STAGING_NAME;
 
 impl Staging {
@@ -50,6 +52,63 @@ impl Staging {
             lock(&self.links).remove(&entry.path);
             Ok(())
         })
+    }
+
+    /// Makes the directory at `path` and those above it, as far as they are missing, as of this
+    /// process and for its group to read.
+    ///
+    /// # Errors
+    /// E23: they are something of this node's that is kept. E07, E09.
+    pub(crate) fn make_directories(&self, path: &RelPath) -> Result<()> {
+        self.run(|| {
+            let new = self.new_dir()?;
+            let mut missing = vec![path.clone()];
+            while let Some(parent) = missing.last().and_then(RelPath::parent) {
+                missing.push(parent);
+            }
+            for path in missing.into_iter().rev() {
+                self.refuse_kept(&path)?;
+                if is_kind(new, &path, FileKind::Directory)? {
+                    continue;
+                }
+                new.mkdir(&path)?;
+                let meta = Meta { mode: OWN_DIRECTORY, owner: None, mtime: FileTime::now() };
+                lock(&self.directories).insert(path, meta);
+            }
+            self.shared.change();
+            Ok(())
+        })
+    }
+
+    /// A directory that [`Staging::make_directories`] has made gets what the donor has declared of it.
+    pub(crate) fn take_over_directory(&self, entry: &Entry) {
+        lock(&self.directories).insert(entry.path.clone(), self.shared.owner.meta(entry));
+        self.shared.change();
+    }
+
+    /// Adds a small file of this node's, which no other thread knows of.
+    ///
+    /// # Errors
+    /// E23: it is there already, or kept. E24: it is longer than 1 MiB. E07, E09.
+    pub(crate) fn add_own(&self, path: &RelPath, content: &[u8]) -> Result<()> {
+        if let Some(parent) = path.parent() {
+            self.make_directories(&parent)?;
+        }
+        if self.new_dir()?.stat(path)?.is_some() {
+            let what =
+                format!("the donor sends {path}, which this node writes itself; exclude it there");
+            return Err(Error::new(Code::UnsafePath, what));
+        }
+        let pool = Pool::new(1);
+        let mut buf = pool.acquire().ok_or_else(|| Error::bug("a new pool has no buffer"))?;
+        let Some(room) = buf.as_mut_slice().get_mut(..content.len()) else {
+            let what = format!("{path} has {} bytes, more than one buffer", content.len());
+            return Err(Error::new(Code::Limit, what));
+        };
+        room.copy_from_slice(content);
+        let staged = self.create(&own_entry(path, content.len()))?;
+        let staged = staged.ok_or_else(|| Error::bug("a file was declared and is none"))?;
+        staged.store(Some(buf.as_mut_slice())).map(drop)
     }
 
     /// A file as it is before anything is prepared, to be read and not to be changed: in the root,
@@ -186,6 +245,31 @@ impl Staging {
         Ok(())
     }
 }
+
+/// A file that nobody has declared.
+fn own_entry(path: &RelPath, len: usize) -> Entry {
+    let FileTime { s, ns } = FileTime::now();
+    Entry {
+        // No declared entry has this number: it is beyond the most there can be.
+        id: FileId(u32::MAX),
+        generation: Generation(0),
+        root: RootIndex(0),
+        path: path.clone(),
+        kind: EntryKind::File,
+        size: len as u64,
+        mode: OWN_FILE,
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        mtime_s: s,
+        mtime_ns: ns,
+        sparse: false,
+        link_target: None,
+    }
+}
+
+/// Permissions of what the joiner adds. Why: as the server makes its own files and directories.
+const OWN_FILE: u16 = 0o640;
+const OWN_DIRECTORY: u16 = 0o750;
 
 fn first_name(path: &RelPath) -> &[u8] {
     path.components().next().unwrap_or_default()

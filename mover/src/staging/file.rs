@@ -37,7 +37,7 @@ pub(super) struct Shared {
     /// Counts what was done to the tree.
     pub(super) changes: AtomicU64,
     pub(super) health: Health,
-    pub(super) open: OpenSet,
+    pub(super) open: Arc<OpenSet>,
     pub(super) owner: Owner,
     pub(super) mode: FileMode,
 }
@@ -355,7 +355,7 @@ impl StagedFile {
 
 /// The files that are open, oldest first.
 #[derive(Debug)]
-pub(super) struct OpenSet {
+pub(crate) struct OpenSet {
     limit: usize,
     queue: Mutex<VecDeque<Weak<StagedFile>>>,
 }

@@ -22,8 +22,8 @@ impl Keep for KeepThese {
 
 pub(crate) const KEPT: [&str; 2] = ["grastate.dat", "private"];
 
-pub(crate) fn target(path: &Path) -> TargetRoot {
-    TargetRoot { name: "data".to_owned(), path: path.to_owned(), keep: Arc::new(KeepThese(&KEPT)) }
+pub(crate) fn target(path: &Path) -> Place {
+    Place { name: "data".to_owned(), path: path.to_owned(), keep: Arc::new(KeepThese(&KEPT)) }
 }
 
 pub(crate) fn begin(path: &Path) -> Arc<Staging> {

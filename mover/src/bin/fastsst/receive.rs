@@ -9,8 +9,8 @@ use std::sync::Arc;
 use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::STAGING_NAME;
 use fastsst_mover::{
-    AnyDonor, Cancel, Code, Error, Owner, Progress, ReceiveConfig, Received, Receiver, Result,
-    TargetRoot, in_use,
+    AnyDonor, Cancel, Code, Error, Owner, Place, Progress, ReceiveConfig, Received, Receiver,
+    Result, in_use,
 };
 use fastsst_proto::ticket::Ticket;
 
@@ -29,10 +29,10 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
     }
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
     signals::watch(&cancel)?;
-    let root =
-        TargetRoot { name: ROOT.to_owned(), path: args.into.clone(), keep: Arc::new(KeepNothing) };
+    let place =
+        Place { name: ROOT.to_owned(), path: args.into.clone(), keep: Arc::new(KeepNothing) };
     let receiver = Receiver::bind(ReceiveConfig {
-        roots: vec![root],
+        places: vec![place],
         listen: args.listen,
         options,
         owner: Owner::Preserve,
@@ -47,7 +47,7 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
     print_ticket(&ticket)?;
     tracing::info!("waiting for a sender at {}", receiver.local_addr());
     let drawing = report::Report::start(&progress);
-    let received = receiver.run(&mut AnyDonor, &progress, &cancel);
+    let received = receiver.run(&mut AnyDonor::for_places(&[ROOT]), &progress, &cancel);
     drop(drawing);
     match received? {
         Received::Full { summary, .. } => {

@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use fastsst_mover::staging::Keep;
 use fastsst_mover::{
-    AnyDonor, Cancel, Code, Options, Owner, Progress, ReceiveConfig, Received, Receiver, Result,
-    TargetRoot,
+    AnyDonor, Cancel, Code, Options, Owner, Place, Progress, ReceiveConfig, Received, Receiver,
+    Result,
 };
 use fastsst_tests::relay::{Faults, Happened, Relay, Way};
 use fastsst_tests::transfer::{
@@ -382,7 +382,7 @@ fn keeping_receiver(target: &Path) -> (Relay, String, JoinHandle<Result<Received
     let bind = || {
         let (path, keep) = (target.into(), Arc::new(KeepOne));
         Receiver::bind(ReceiveConfig {
-            roots: vec![TargetRoot { name: "data".into(), path, keep }],
+            places: vec![Place { name: "data".into(), path, keep }],
             listen: "127.0.0.1:0".parse().unwrap(),
             options: Options::default(),
             owner: Owner::Preserve,
@@ -397,7 +397,11 @@ fn keeping_receiver(target: &Path) -> (Relay, String, JoinHandle<Result<Received
     let relay = Relay::to(receiver.port());
     let ticket = receiver.ticket("127.0.0.1").unwrap().to_text().to_string();
     let receiving = thread::spawn(move || {
-        receiver.run(&mut AnyDonor, &Arc::new(Progress::default()), &Cancel::new())
+        receiver.run(
+            &mut AnyDonor::for_places(&["data"]),
+            &Arc::new(Progress::default()),
+            &Cancel::new(),
+        )
     });
     (relay, ticket, receiving)
 }

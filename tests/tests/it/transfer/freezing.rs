@@ -7,8 +7,8 @@ use std::time::Duration;
 use fastsst_mover::staging::Keep;
 use fastsst_mover::walk::{AllFiles, SourceRoot};
 use fastsst_mover::{
-    AnyDonor, Cancel, Code, Freeze, Frozen, NoFreeze, Options, Owner, Progress, ReceiveConfig,
-    Received, Receiver, Result, SendConfig, Sent, TargetRoot, send,
+    AnyDonor, Cancel, Code, Freeze, Frozen, NoFreeze, Options, Owner, Place, Progress,
+    ReceiveConfig, Received, Receiver, Result, SendConfig, Sent, send,
 };
 use fastsst_tests::transfer::{Sandbox, fill};
 
@@ -58,7 +58,11 @@ fn transfer(server: &mut dyn Freeze, options: Options) -> (Result<Sent>, Result<
     let receiver = receiver(target);
     let ticket = receiver.ticket("127.0.0.1").unwrap();
     let receiving = std::thread::spawn(move || {
-        receiver.run(&mut AnyDonor, &Arc::new(Progress::default()), &Cancel::new())
+        receiver.run(
+            &mut AnyDonor::for_places(&["data"]),
+            &Arc::new(Progress::default()),
+            &Cancel::new(),
+        )
     });
     let root = SourceRoot { name: "data".into(), path: source, filter: Arc::new(AllFiles) };
     let config = SendConfig {
@@ -75,7 +79,7 @@ fn transfer(server: &mut dyn Freeze, options: Options) -> (Result<Sent>, Result<
 
 fn receiver(path: PathBuf) -> Receiver {
     Receiver::bind(ReceiveConfig {
-        roots: vec![TargetRoot { name: "data".into(), path, keep: Arc::new(KeepNothing) }],
+        places: vec![Place { name: "data".into(), path, keep: Arc::new(KeepNothing) }],
         listen: "127.0.0.1:0".parse().unwrap(),
         options: Options::default(),
         owner: Owner::Preserve,
