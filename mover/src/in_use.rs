@@ -11,6 +11,21 @@ use crate::tree::Dir;
 /// control file).
 const LOCKED_BY_SERVERS: [&[u8]; 2] = [b"ibdata1", b"aria_log_control"];
 
+/// [`check`], also in those directories below that may hold such files.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_with(dir: &Dir, below: &[RelPath]) -> Result<()> {
+    check(dir)?;
+    for path in below {
+        // One that cannot be entered is not moved to or from.
+        if let Ok(Some(inner)) = dir.open_dir_if_there(path) {
+            check(&inner)?;
+        }
+    }
+    Ok(())
+}
+
 /// Refuses a directory that a server has open: its files would change under our hands.
 ///
 /// The lock is only asked about, never taken, so that a server that is starting is not disturbed.

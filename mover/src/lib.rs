@@ -35,6 +35,7 @@ mod cpu;
 mod level;
 mod memory;
 mod polite;
+mod random;
 mod runtime;
 #[cfg(test)]
 mod simulation;

@@ -31,7 +31,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use fastsst_proto::frame::{DeclKind, Declaration, Finish, Refusal};
 use fastsst_proto::secret::Secret;
 use fastsst_proto::ticket::Ticket;
@@ -50,6 +49,7 @@ use crate::error::{Code, Error, Result};
 use crate::net::{Carrier, Identity, Listener, NetOptions, Pin};
 use crate::options::Options;
 use crate::progress::{Phase, Progress};
+use crate::random::random;
 use crate::staging::{How, Owner, Place, Staging, sync_all};
 use crate::summary::{PhaseSeconds, Summary, ratio, seconds};
 
@@ -225,9 +225,7 @@ impl Joiner<'_> {
 
         // 2. From here on the old content is no more. (receive, verify, write: the pipeline)
         self.progress.enter(Phase::Prepare);
-        for staging in layout.stagings() {
-            staging.prepare()?;
-        }
+        Staging::prepare_all(layout.stagings(), &mut |_| Ok(()))?;
         self.progress.enter(Phase::Copy);
         let lanes = declaration.lanes.clamp(1, fastsst_proto::limits::LANES_MAX);
         let (pipeline, feed) = Pipeline::start(self, layout)?;
@@ -264,7 +262,10 @@ impl Joiner<'_> {
         if declaration.is_bypass() {
             return Layout::new(self.stagings.clone(), &[], Vec::new());
         }
-        let layout = self.lay_out(&declaration.roots, targets)?;
+        let mut layout = self.lay_out(&declaration.roots, targets)?;
+        if !declaration.is_estimate() {
+            layout.take_over(&self.how)?;
+        }
         space::check(&layout, declaration)?;
         Ok(layout)
     }
@@ -359,12 +360,6 @@ fn features(stagings: &[Arc<Staging>]) -> Result<Features> {
         }
     }
     Ok(Features::SUPPORTED.without(Features::DELTA))
-}
-
-fn random<const N: usize>() -> Result<[u8; N]> {
-    let mut bytes = [0; N];
-    SystemRandom::new().fill(&mut bytes).map_err(|_unspecified| Error::bug("no random bytes"))?;
-    Ok(bytes)
 }
 
 fn out_of_order() -> Error {

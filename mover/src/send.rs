@@ -33,7 +33,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fastsst_proto::frame::{DeclKind, Declaration, Finish};
-use fastsst_proto::limits::ENTRIES_PER_FRAME_MAX;
+use fastsst_proto::limits::{ENTRIES_PER_FRAME_MAX, PROPERTIES_MAX, PROPERTY_KEY_BYTES_MAX};
 use fastsst_proto::manifest::EntryKind;
 use fastsst_proto::ticket::Ticket;
 use fastsst_proto::{Bottleneck, Features, RelPath, RootIndex};
@@ -119,13 +119,13 @@ pub fn send(
     if options.polite {
         polite::go_last()?;
     }
-    let (files, bytes) = survey(&roots, cancel)?;
-    progress.set_totals(files, bytes);
+    let survey = Survey::of(&roots, cancel)?;
+    progress.set_totals(survey.entries, survey.bytes());
     let plan = Arc::<Plan>::default();
     let control = Control::start(&ticket, &options, (&software, &plan), progress, cancel)?;
     let donor =
         Donor { roots, ticket, options, software, capture, progress, cancel, plan, control };
-    let sent = donor.run((files, bytes), properties, freeze, started);
+    let sent = donor.run(&survey, properties, freeze, started);
     if let Err(error) = &sent {
         // Wakes every thread and tells the joiner; the first reason stays.
         cancel.cancel_with(error);
@@ -184,7 +184,7 @@ struct Donor<'a> {
 impl Donor<'_> {
     fn run(
         &self,
-        estimate: (u64, u64),
+        survey: &Survey,
         properties: Vec<(String, String)>,
         freeze: &mut dyn Freeze,
         started: Instant,
@@ -196,7 +196,7 @@ impl Donor<'_> {
             return Err(out_of_order());
         };
         self.begin_comparing(features);
-        self.control.order(Order::Declare(self.declaration(estimate, properties)))?;
+        self.control.order(Order::Declare(self.declaration(survey, properties)))?;
         let News::Accepted { lanes } = self.control.news()? else { return Err(out_of_order()) };
         times.connect = seconds(started.elapsed());
 
@@ -275,13 +275,18 @@ impl Donor<'_> {
         }
     }
 
-    fn declaration(&self, estimate: (u64, u64), properties: Vec<(String, String)>) -> Declaration {
+    fn declaration(&self, survey: &Survey, mut properties: Vec<(String, String)>) -> Declaration {
+        let sizes = self.roots.iter().zip(&survey.bytes_of_roots);
+        let sizes = sizes.map(|(root, bytes)| (bytes_property(&root.name), bytes.to_string()));
+        // Without them the joiner goes by the sum.
+        let sizes = sizes.filter(|(key, _)| is_key(key));
+        properties.extend(sizes.take(PROPERTIES_MAX.saturating_sub(properties.len())));
         Declaration {
             kind: DeclKind::Full,
             roots: self.roots.iter().map(|root| root.name.clone()).collect(),
             properties,
-            bytes_estimate: estimate.1,
-            files_estimate: estimate.0,
+            bytes_estimate: survey.bytes(),
+            files_estimate: survey.entries,
             lanes: self.options.lane_count(),
             capture: self.capture.clone(),
         }
@@ -382,18 +387,43 @@ impl Drop for Lock<'_> {
     }
 }
 
-/// Entries and bytes of the trees as they are now, for the joiner's space check.
-fn survey(roots: &[SourceRoot], cancel: &Cancel) -> Result<(u64, u64)> {
-    let (mut entries, mut bytes) = (0, 0);
-    for root in roots {
-        walk(&root.open()?, root.filter.as_ref(), &mut |found| {
-            cancel.check()?;
-            entries += 1;
-            bytes += found.stat.blocks.saturating_mul(512);
-            Ok(())
-        })?;
+/// The trees as they are now, for the joiner's space check.
+#[derive(Debug)]
+struct Survey {
+    entries: u64,
+    /// Allocated space, by root. Unit: bytes.
+    bytes_of_roots: Vec<u64>,
+}
+
+impl Survey {
+    fn of(roots: &[SourceRoot], cancel: &Cancel) -> Result<Self> {
+        let mut survey = Self { entries: 0, bytes_of_roots: Vec::with_capacity(roots.len()) };
+        for root in roots {
+            let mut bytes = 0_u64;
+            walk(&root.open()?, root.filter.as_ref(), &mut |found| {
+                cancel.check()?;
+                survey.entries += 1;
+                bytes = bytes.saturating_add(found.stat.blocks.saturating_mul(512));
+                Ok(())
+            })?;
+            survey.bytes_of_roots.push(bytes);
+        }
+        Ok(survey)
     }
-    Ok((entries, bytes))
+
+    /// Of all roots. Unit: bytes.
+    fn bytes(&self) -> u64 {
+        self.bytes_of_roots.iter().fold(0, |sum, bytes| sum.saturating_add(*bytes))
+    }
+}
+
+/// Name of the property that says how large a root is.
+pub(crate) fn bytes_property(root: &str) -> String {
+    format!("bytes:{root}")
+}
+
+fn is_key(text: &str) -> bool {
+    text.len() <= PROPERTY_KEY_BYTES_MAX && text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
 }
 
 fn out_of_order() -> Error {

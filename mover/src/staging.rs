@@ -25,16 +25,16 @@ mod health;
 pub(crate) mod journal;
 mod lock;
 mod owner;
+mod prepare;
 mod several;
 mod stale;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
-use fastsst_proto::FileHash;
 use fastsst_proto::path::RelPath;
 
 pub use self::file::{StagedFile, raise_open_files_limit};
@@ -47,14 +47,11 @@ pub(crate) use self::journal::JOURNAL;
 pub(crate) use self::lock::{LOCK, Lock};
 pub(crate) use self::several::How;
 
-use self::file::{OpenSet, Shared};
+use self::file::Shared;
 use self::health::Health;
-use self::journal::Journal;
-use self::stale::Stale;
-use crate::commit::{self, Aside, Hook, OnFile, Recovered};
+use crate::commit::{self, Recovered};
 use crate::disk::file::FileMode;
 use crate::error::{Code, Error, Result};
-use crate::in_use;
 use crate::tree::{Dir, FileKind, Meta};
 use crate::walk::STAGING_NAME;
 
@@ -91,6 +88,8 @@ pub struct Staging {
     /// Different for every staging of this process.
     number: u64,
     root: Place,
+    /// Where it is, without symbolic links.
+    path: PathBuf,
     dir: Arc<Dir>,
     lock: Lock,
     shared: Arc<Shared>,
@@ -98,6 +97,8 @@ pub struct Staging {
     directories: Mutex<BTreeMap<RelPath, Meta>>,
     /// Further names of a file, by the name it was declared with.
     links: Mutex<HashMap<RelPath, Vec<RelPath>>>,
+    /// Where in the root declared roots go, besides its top.
+    prefixes: OnceLock<Vec<RelPath>>,
     recovered: Recovered,
 }
 
@@ -145,15 +146,18 @@ impl Staging {
     /// E02 or E03: the root cannot be opened. E05: another process receives into it. E23: the
     /// staging directory is not a directory.
     pub fn begin(root: Place, owner: Owner, mode: FileMode) -> Result<Self> {
-        Self::begin_with(root, &How::new(owner, mode))
+        Self::begin_with(root, &How::new(owner, mode), &[])
     }
 
-    fn begin_with(root: Place, how: &How) -> Result<Self> {
+    /// `places` are those that the caller knows, for what is kept in them.
+    fn begin_with(root: Place, how: &How, places: &[Place]) -> Result<Self> {
         let How { owner, mode, open } = how.clone();
         let dir = Arc::new(Dir::open_target(&root.path)?);
-        let (lock, recovered) = lock_and_recover(&dir, &*root.keep)?;
+        let path = several::canonical(&root.path)?;
+        let (lock, recovered) = lock_and_recover(&dir, &*root.keep, places)?;
         let shared = Arc::new(Shared {
             new: OnceLock::new(),
+            neighbours: OnceLock::new(),
             stale: OnceLock::new(),
             journal: OnceLock::new(),
             files: RwLock::default(),
@@ -166,11 +170,13 @@ impl Staging {
         Ok(Self {
             number: NUMBER.fetch_add(1, Ordering::Relaxed),
             root,
+            path,
             dir,
             lock,
             shared,
             directories: Mutex::default(),
             links: Mutex::default(),
+            prefixes: OnceLock::new(),
             recovered,
         })
     }
@@ -185,6 +191,19 @@ impl Staging {
     #[must_use]
     pub fn place(&self) -> &str {
         self.dir.place()
+    }
+
+    /// The root's path without symbolic links.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Which file system the root is on.
+    ///
+    /// # Errors
+    /// E09.
+    pub(crate) fn device(&self) -> Result<u64> {
+        Ok(self.dir.stat_self()?.dev)
     }
 
     /// Space that may still be used on the root's file system. Unit: bytes.
@@ -218,48 +237,6 @@ impl Staging {
             }
         }
         Ok(!self.replaced_names()?.is_empty())
-    }
-
-    /// The first touch: everything in the root that is not kept becomes the stale copy, and the new
-    /// tree begins.
-    ///
-    /// # Errors
-    /// E29: a mount point is in the way. E30: a server uses the old files. E03, E09: something
-    /// cannot be moved; what was moved is put back.
-    pub fn prepare(&self) -> Result<()> {
-        self.prepare_with(&mut |_| Ok(()))
-    }
-
-    /// [`Staging::prepare`], calling `hook` before each step, for tests that crash there.
-    ///
-    /// # Errors
-    /// As [`Staging::prepare`], and those of `hook`.
-    pub fn prepare_with(&self, hook: Hook<'_>) -> Result<()> {
-        self.shared.health.run(|| {
-            if self.shared.new.get().is_some() {
-                return Err(Error::bug("a staging is prepared twice"));
-            }
-            let names = self.replaced_names()?;
-            refuse_mount_points(&self.dir, &names)?;
-            in_use::check(&self.dir)?;
-            let staging = self.lock.staging();
-            let mut records = journal::load(staging, &self.root.name)?;
-            let mut vouched = HashMap::new();
-            let on_file: OnFile<'_> = &mut |path, stat| {
-                if let Some(record) = records.remove(path).filter(|it| it.is_about(stat)) {
-                    vouched.insert(path.clone(), record.hash);
-                }
-            };
-            let Aside { old, new } = commit::set_aside(&self.lock, names, on_file, hook)?;
-            say_what_was_left(&vouched, records.len());
-            let journal = Journal::begin(staging, &self.root.name)?;
-            staging.sync()?;
-            self.dir.sync()?;
-            let again = "a staging is prepared twice";
-            self.shared.stale.set(Stale::new(old, vouched)?).map_err(|_set| Error::bug(again))?;
-            self.shared.journal.set(journal).map_err(|_set| Error::bug(again))?;
-            self.shared.new.set(new).map_err(|_set| Error::bug(again))
-        })
     }
 
     /// Files of the stale copy that have this size and are nobody's yet. Only those of more than
@@ -367,28 +344,16 @@ impl Staging {
     }
 }
 
-/// What the next lines of the log follow from.
-fn say_what_was_left(vouched: &HashMap<RelPath, FileHash>, changed: usize) {
-    if !vouched.is_empty() {
-        tracing::info!(
-            "an interrupted transfer has left {} files that are complete and durable",
-            vouched.len()
-        );
-    }
-    if changed > 0 {
-        tracing::info!(
-            "{changed} files that its journal names are gone or have changed; they are compared, or \
-             sent again"
-        );
-    }
-}
-
 /// Takes the lock of a root and finishes a commit that was interrupted there.
-fn lock_and_recover(dir: &Arc<Dir>, keep: &dyn Keep) -> Result<(Lock, Recovered)> {
+fn lock_and_recover(
+    dir: &Arc<Dir>,
+    keep: &dyn Keep,
+    places: &[Place],
+) -> Result<(Lock, Recovered)> {
     let mut recovered = Recovered::Nothing;
     loop {
         let lock = Lock::take(dir)?;
-        match commit::recover_locked(&lock, keep, &mut |_| Ok(()))? {
+        match commit::recover_locked(&lock, keep, places, &mut |_| Ok(()))? {
             // The lock file has gone with the staging directory: once more from the start.
             Recovered::CompletedCommit => recovered = Recovered::CompletedCommit,
             Recovered::Nothing => return Ok((lock, recovered)),

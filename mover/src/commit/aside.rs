@@ -1,18 +1,31 @@
-//! Making room: the old content leaves the root and becomes the stale copy.
+//! Making room: the old content leaves the roots and becomes the stale copies.
 
 use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use fastsst_proto::path::RelPath;
 
-use super::merge::{OnFile, merge};
-use super::order::{Leaving, departure};
-use super::{Hook, Step, is_directory, move_entry, record, set_mode};
+use super::merge::merge;
+use super::order::{Holds, Leaving, departure};
+use super::{Hook, Step, followers, is_directory, move_entry, record, set_mode};
 use crate::error::{Error, Result};
 use crate::staging::{Lock, NEW, OLD, TRASH, clear, rel};
-use crate::tree::Dir;
+use crate::tree::{Dir, Stat};
 use crate::walk::STAGING_NAME;
 
-/// The directories of a transfer that begins.
+/// A root in which room is made.
+pub(crate) struct Room<'a> {
+    pub(crate) lock: &'a Lock,
+    /// Where it is, without symbolic links.
+    pub(crate) path: &'a Path,
+    /// The top-level names that leave.
+    pub(crate) names: Vec<RelPath>,
+    /// Directories in it that may hold a server's system files.
+    pub(crate) prefixes: &'a [RelPath],
+}
+
+/// The directories of a transfer that begins, in one root.
 #[derive(Debug)]
 pub(crate) struct Aside {
     /// The stale copy.
@@ -21,66 +34,64 @@ pub(crate) struct Aside {
     pub(crate) new: Dir,
 }
 
-/// The first touch: moves `names` out of the root into the stale copy, and makes the empty new tree.
+/// Told of every file that an interrupted transfer has built, before it is moved: the number of its
+/// root, its path below the new tree, and what it is.
+pub(crate) type OnFile<'a> = &'a mut dyn FnMut(usize, &RelPath, &Stat);
+
+/// The first touch: moves names out of the roots into the stale copies, and makes the empty new
+/// trees. The first root is the leader.
 ///
 /// What an interrupted transfer has built is part of the stale copy, too, and goes there first. Of
 /// what both have, only one can stay: see [`Better`].
 ///
-/// InnoDB's system files go first, `ibdata1` before all, and their absence is durable before
-/// anything else moves: a server that starts on what is left makes an empty set of them or
-/// refuses. It can never take a mutilated tree for its own, since its position is in them.
+/// InnoDB's system files go first, `ibdata1` before all, in whichever root they are, and their absence
+/// is durable before anything else moves: a server that starts on what is left makes an empty set of
+/// them or refuses. It can never take a mutilated tree for its own, since its position is in them.
+///
+/// # Errors
+/// E03, E07, E09: what was moved is back in its place.
 pub(crate) fn set_aside(
-    lock: &Lock,
-    names: Vec<RelPath>,
+    rooms: &[Room<'_>],
     on_file: OnFile<'_>,
     hook: Hook<'_>,
-) -> Result<Aside> {
-    let staging = lock.staging();
-    lock.touch();
-    // Files get their final permissions in there, so nobody else may look in, whoever made it.
-    set_mode(lock.root(), &rel(STAGING_NAME)?, 0o700)?;
-    // Without being valid a record is worth nothing.
-    for name in [record::FILE, TRASH] {
-        clear(staging, &rel(name)?)?;
+) -> Result<Vec<Aside>> {
+    let remembered = remember(rooms, hook)?;
+    let mut out = MoveOut { roots: Vec::with_capacity(rooms.len()), done: Vec::new() };
+    let mut names = Vec::new();
+    for (number, room) in rooms.iter().enumerate() {
+        let mut on_file = |path: &RelPath, stat: &Stat| on_file(number, path, stat);
+        out.roots.push(Moves::begin(room, &mut on_file, hook)?);
+        let holds = |name: &RelPath| Holds::of(room.lock.root(), name, room.prefixes);
+        names.extend(departure((number, room.lock.root()), room.names.clone(), holds)?);
     }
-    let (old_name, new_name, trash_name) = (rel(OLD)?, rel(NEW)?, rel(TRASH)?);
-    let is_first = staging.stat(&old_name)?.is_none();
-    if is_first {
-        staging.mkdir(&old_name)?;
-    }
-    let old = staging.open_dir(&old_name)?;
-    if let Some(built) = staging.open_dir_if_there(&new_name)? {
-        merge(&built, &old, on_file, hook)?;
-        staging.rmdir(&new_name)?;
-    }
-    let better = Better::of((lock.root(), &names), &old)?;
-    let mut out = Moves {
-        from: lock.root(),
-        old: &old,
-        staging,
-        better,
-        trash: OnceCell::new(),
-        done: Vec::new(),
-    };
-    match out.all(departure(lock.root(), names)?, hook) {
+    names.sort();
+    match out.all(names, hook) {
         Ok(()) => {}
         Err(Stopped::Failed(error)) => {
-            out.undo();
-            // Only what this transfer has made is gone again; the next one finds the rest.
-            if is_first && old.names()?.is_empty() {
-                clear(staging, &old_name)?;
-                lock.untouch();
+            out.undo()?;
+            if let (Some(before), Some(leader)) = (remembered, rooms.first()) {
+                followers::store(leader.lock.staging(), &before)?;
             }
             return Err(error);
         }
         Err(stopped @ Stopped::Crashed(_)) => return Err(stopped.into_error()),
     }
-    hook(Step::DropTrash)?;
-    clear(staging, &trash_name)?;
-    staging.mkdir(&new_name)?;
-    old.sync()?;
-    let new = staging.open_dir(&new_name)?;
-    Ok(Aside { old, new })
+    let roots = out.roots.into_iter();
+    roots.map(|root| root.complete(hook)).collect()
+}
+
+/// The leader notes who follows it; returns what it had noted before, if that was something else.
+fn remember(rooms: &[Room<'_>], hook: Hook<'_>) -> Result<Option<Vec<PathBuf>>> {
+    let Some((leader, others)) = rooms.split_first() else { return Ok(None) };
+    let (staging, paths) = (leader.lock.staging(), others.iter().map(|it| it.path.to_owned()));
+    let (before, now) = (followers::load(staging)?, paths.collect::<Vec<_>>());
+    if before == now {
+        return Ok(None);
+    }
+    hook(Step::Remember)?;
+    followers::store(staging, &now)?;
+    leader.lock.root().sync()?;
+    Ok(Some(before))
 }
 
 /// Why moving out stopped.
@@ -121,11 +132,58 @@ impl Better {
     }
 }
 
-/// Moves out of the root that can still be undone.
+/// Moves out of several roots that can still be undone.
+struct MoveOut<'a> {
+    roots: Vec<Moves<'a>>,
+    /// The root of each move.
+    done: Vec<usize>,
+}
+
+impl MoveOut<'_> {
+    fn all(&mut self, names: Vec<Leaving>, hook: Hook<'_>) -> Result<(), Stopped> {
+        let mut unsynced = BTreeSet::new();
+        for Leaving { root, path, is_system, .. } in names {
+            if !is_system {
+                self.sync(std::mem::take(&mut unsynced), hook)?;
+            }
+            hook(Step::MoveOut).map_err(Stopped::Crashed)?;
+            let moves = self.roots.get_mut(root);
+            let moves =
+                moves.ok_or_else(|| Stopped::Failed(Error::bug("a name without a root")))?;
+            moves.one(path).map_err(Stopped::Failed)?;
+            self.done.push(root);
+            if is_system {
+                unsynced.insert(root);
+            }
+        }
+        self.sync((0..self.roots.len()).collect(), hook)
+    }
+
+    fn sync(&self, roots: BTreeSet<usize>, hook: Hook<'_>) -> Result<(), Stopped> {
+        for root in roots.into_iter().filter_map(|root| self.roots.get(root)) {
+            hook(Step::SyncMoveOut).map_err(Stopped::Crashed)?;
+            root.lock.root().sync().map_err(Stopped::Failed)?;
+        }
+        Ok(())
+    }
+
+    /// Puts everything back, the system files last.
+    fn undo(&mut self) -> Result<()> {
+        while let Some(root) = self.done.pop() {
+            if let Some(moves) = self.roots.get_mut(root) {
+                moves.undo_last();
+            }
+        }
+        self.roots.iter().try_for_each(Moves::leave)
+    }
+}
+
+/// Moves out of one root.
 struct Moves<'a> {
-    from: &'a Dir,
-    old: &'a Dir,
-    staging: &'a Dir,
+    lock: &'a Lock,
+    old: Dir,
+    /// Whether this transfer has made `old`.
+    is_first: bool,
     better: Better,
     /// For what is there twice; made when it is needed.
     trash: OnceCell<Dir>,
@@ -149,40 +207,64 @@ enum To {
     Trash(RelPath),
 }
 
-impl Moves<'_> {
-    fn all(&mut self, names: Vec<Leaving>, hook: Hook<'_>) -> Result<(), Stopped> {
-        let mut is_synced = true;
-        for Leaving { path, is_system } in names {
-            if !is_system && !is_synced {
-                hook(Step::SyncMoveOut).map_err(Stopped::Crashed)?;
-                self.from.sync().map_err(Stopped::Failed)?;
-                is_synced = true;
-            }
-            hook(Step::MoveOut).map_err(Stopped::Crashed)?;
-            let moved = self.one(path).map_err(Stopped::Failed)?;
-            is_synced &= !is_system;
-            self.done.push(moved);
+impl<'a> Moves<'a> {
+    /// Makes what an interrupted transfer has built part of the stale copy.
+    fn begin(room: &Room<'a>, on_file: super::merge::OnFile<'_>, hook: Hook<'_>) -> Result<Self> {
+        let (lock, staging) = (room.lock, room.lock.staging());
+        lock.touch();
+        // Files get their final permissions in there, so nobody else may look in, whoever made it.
+        set_mode(lock.root(), &rel(STAGING_NAME)?, 0o700)?;
+        // Without being valid a record is worth nothing.
+        for name in [record::FILE, TRASH] {
+            clear(staging, &rel(name)?)?;
         }
-        hook(Step::SyncMoveOut).map_err(Stopped::Crashed)?;
-        self.from.sync().map_err(Stopped::Failed)
+        let (old_name, new_name) = (rel(OLD)?, rel(NEW)?);
+        let is_first = staging.stat(&old_name)?.is_none();
+        if is_first {
+            staging.mkdir(&old_name)?;
+        }
+        let old = staging.open_dir(&old_name)?;
+        if let Some(built) = staging.open_dir_if_there(&new_name)? {
+            merge(&built, &old, on_file, hook)?;
+            staging.rmdir(&new_name)?;
+        }
+        let better = Better::of((lock.root(), &room.names), &old)?;
+        Ok(Self { lock, old, is_first, better, trash: OnceCell::new(), done: Vec::new() })
     }
 
-    fn one(&mut self, path: RelPath) -> Result<Moved> {
-        if self.old.stat(&path)?.is_none() {
-            let mode = move_entry(self.from, &path, self.old, &path)?;
+    /// All roots have made room.
+    fn complete(self, hook: Hook<'_>) -> Result<Aside> {
+        let (staging, new_name) = (self.lock.staging(), rel(NEW)?);
+        hook(Step::DropTrash)?;
+        clear(staging, &rel(TRASH)?)?;
+        staging.mkdir(&new_name)?;
+        self.old.sync()?;
+        Ok(Aside { old: self.old, new: staging.open_dir(&new_name)? })
+    }
+
+    fn one(&mut self, path: RelPath) -> Result<()> {
+        let moved = self.move_out(path)?;
+        self.done.push(moved);
+        Ok(())
+    }
+
+    fn move_out(&self, path: RelPath) -> Result<Moved> {
+        let (root, old) = (self.lock.root(), &self.old);
+        if old.stat(&path)?.is_none() {
+            let mode = move_entry(root, &path, old, &path)?;
             return Ok(Moved { path, to: To::Stale, mode });
         }
         let number = rel(self.done.len().to_string().as_bytes())?;
         let trash = self.trash()?;
         if self.better == Better::Left {
-            let mode = move_entry(self.from, &path, trash, &number)?;
+            let mode = move_entry(root, &path, trash, &number)?;
             return Ok(Moved { path, to: To::Trash(number), mode });
         }
-        move_entry(self.old, &path, trash, &number)?;
-        match move_entry(self.from, &path, self.old, &path) {
+        move_entry(old, &path, trash, &number)?;
+        match move_entry(root, &path, old, &path) {
             Ok(mode) => Ok(Moved { path, to: To::StaleInsteadOf(number), mode }),
             Err(error) => {
-                move_entry(trash, &number, self.old, &path)?;
+                move_entry(trash, &number, old, &path)?;
                 Err(error)
             }
         }
@@ -192,30 +274,38 @@ impl Moves<'_> {
         if let Some(trash) = self.trash.get() {
             return Ok(trash);
         }
-        let name = rel(TRASH)?;
-        self.staging.mkdir(&name)?;
-        let made = self.staging.open_dir(&name)?;
+        let (staging, name) = (self.lock.staging(), rel(TRASH)?);
+        staging.mkdir(&name)?;
+        let made = staging.open_dir(&name)?;
         Ok(self.trash.get_or_init(|| made))
     }
 
-    /// Puts everything back, the system files last.
-    fn undo(&mut self) {
-        while let Some(moved) = self.done.pop() {
-            if let Err(error) = self.undo_one(&moved) {
-                tracing::error!("{} stays in {}: {error}", moved.path, self.staging.place());
-            }
+    fn undo_last(&mut self) {
+        let Some(moved) = self.done.pop() else { return };
+        if let Err(error) = self.put_back(&moved) {
+            tracing::error!("{} stays in {}: {error}", moved.path, self.lock.staging().place());
         }
     }
 
-    fn undo_one(&self, Moved { path, to, mode }: &Moved) -> Result<()> {
+    fn put_back(&self, Moved { path, to, mode }: &Moved) -> Result<()> {
+        let (root, old) = (self.lock.root(), &self.old);
         match to {
-            To::Stale => move_entry(self.old, path, self.from, path)?,
-            To::Trash(number) => move_entry(self.trash()?, number, self.from, path)?,
+            To::Stale => move_entry(old, path, root, path)?,
+            To::Trash(number) => move_entry(self.trash()?, number, root, path)?,
             To::StaleInsteadOf(number) => {
-                move_entry(self.old, path, self.from, path)?;
-                move_entry(self.trash()?, number, self.old, path)?
+                move_entry(old, path, root, path)?;
+                move_entry(self.trash()?, number, old, path)?
             }
         };
-        mode.map_or(Ok(()), |mode| set_mode(self.from, path, mode))
+        mode.map_or(Ok(()), |mode| set_mode(root, path, mode))
+    }
+
+    /// Only what this transfer has made is gone again; the next one finds the rest.
+    fn leave(&self) -> Result<()> {
+        if self.is_first && self.old.names()?.is_empty() {
+            clear(self.lock.staging(), &rel(OLD)?)?;
+            self.lock.untouch();
+        }
+        Ok(())
     }
 }

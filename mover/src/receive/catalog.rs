@@ -250,10 +250,21 @@ impl Catalog {
     /// # Errors
     /// E09.
     pub(super) fn make_room(&self) -> Result<()> {
-        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
-        let needed = items.values().map(|item| item.needed_bytes()).sum::<u64>();
-        drop(items);
+        let mut needed: HashMap<u64, u64> = HashMap::new();
+        let mut devices = Vec::new();
         for staging in self.layout.stagings() {
+            devices.push(staging.device()?);
+        }
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        for item in items.values() {
+            let number = self.layout.number_of(item.entry.root);
+            if let Some(device) = number.and_then(|number| devices.get(number)) {
+                *needed.entry(*device).or_default() += item.needed_bytes();
+            }
+        }
+        drop(items);
+        for (staging, device) in self.layout.stagings().iter().zip(devices) {
+            let needed = needed.get(&device).copied().unwrap_or(0);
             if staging.free_bytes()? < needed.saturating_add(RESERVE) {
                 let freed = staging.drop_stale()?;
                 if freed > 0 {

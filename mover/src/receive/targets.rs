@@ -13,7 +13,7 @@ use fastsst_proto::path::RelPath;
 use fastsst_proto::{RootIndex, limits};
 
 use crate::error::{Code, Error, Result};
-use crate::staging::{Place, Staging};
+use crate::staging::{How, Place, Staging};
 
 /// Where a declared root goes.
 #[derive(Debug, Clone)]
@@ -176,6 +176,19 @@ impl Layout {
         Ok(Self { stagings, roots })
     }
 
+    /// The directories are going to be changed.
+    ///
+    /// # Errors
+    /// As [`Staging::begin`].
+    pub(super) fn take_over(&mut self, how: &How) -> Result<()> {
+        Staging::join_forgotten(&mut self.stagings, how)?;
+        for (number, staging) in self.stagings.iter().enumerate() {
+            let here = self.prefixes().filter(|(_, staging, _)| *staging == number);
+            staging.expect_prefixes(here.map(|(_, _, prefix)| prefix.clone()).collect())?;
+        }
+        Ok(())
+    }
+
     /// Every directory, the leader first.
     pub(super) fn stagings(&self) -> &[Arc<Staging>] {
         &self.stagings
@@ -187,13 +200,18 @@ impl Layout {
     }
 
     /// Number of the staging of a root.
-    pub(super) fn staging_of(&self, root: usize) -> Option<usize> {
-        self.roots.get(root).map(|root| root.staging)
+    pub(super) fn number_of(&self, root: RootIndex) -> Option<usize> {
+        self.roots.get(usize::from(root.0)).map(|root| root.staging)
     }
 
     /// Where a root is built.
     pub(super) fn staging(&self, root: RootIndex) -> Option<&Arc<Staging>> {
-        self.staging_of(usize::from(root.0)).and_then(|number| self.stagings.get(number))
+        self.staging_of(usize::from(root.0))
+    }
+
+    /// Where the root of this number in the declaration is built.
+    pub(super) fn staging_of(&self, root: usize) -> Option<&Arc<Staging>> {
+        self.roots.get(root).and_then(|root| self.stagings.get(root.staging))
     }
 
     /// Roots that have a prefix: their numbers, those of their stagings, and it.

@@ -11,7 +11,7 @@ use super::control::{Control, News, Order};
 use super::lane::Shared;
 use super::pipeline::Pipeline;
 use super::plan::Plan;
-use super::{Donor, SendConfig, out_of_order, survey};
+use super::{Donor, SendConfig, Survey, out_of_order};
 use crate::cancel::Cancel;
 use crate::error::Result;
 use crate::polite;
@@ -66,13 +66,13 @@ pub fn estimate(config: SendConfig, progress: &Arc<Progress>, cancel: &Cancel) -
     if options.polite {
         polite::go_last()?;
     }
-    let (files, bytes) = survey(&roots, cancel)?;
-    progress.set_totals(files, bytes);
+    let survey = Survey::of(&roots, cancel)?;
+    progress.set_totals(survey.entries, survey.bytes());
     let plan = Arc::<Plan>::default();
     let control = Control::start(&ticket, &options, (&software, &plan), progress, cancel)?;
     let donor =
         Donor { roots, ticket, options, software, capture, progress, cancel, plan, control };
-    let estimated = donor.estimate((files, bytes), properties);
+    let estimated = donor.estimate(&survey, properties);
     if let Err(error) = &estimated {
         cancel.cancel_with(error);
     }
@@ -81,12 +81,12 @@ pub fn estimate(config: SendConfig, progress: &Arc<Progress>, cancel: &Cancel) -
 }
 
 impl Donor<'_> {
-    fn estimate(&self, size: (u64, u64), properties: Vec<(String, String)>) -> Result<Estimate> {
+    fn estimate(&self, survey: &Survey, properties: Vec<(String, String)>) -> Result<Estimate> {
         let News::Welcomed { transfer, features, peer, way } = self.control.news()? else {
             return Err(out_of_order());
         };
         self.begin_comparing(features);
-        let mut declaration = self.declaration(size, properties);
+        let mut declaration = self.declaration(survey, properties);
         declaration.kind = DeclKind::Estimate;
         self.control.order(Order::Declare(declaration))?;
         let News::Accepted { .. } = self.control.news()? else { return Err(out_of_order()) };

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) new: OnceLock<Dir>,
     /// What files of it may begin with.
     pub(super) stale: OnceLock<Stale>,
+    /// Others on the same file system.
+    pub(super) neighbours: OnceLock<Vec<Weak<Shared>>>,
     /// Which files of it are complete and durable.
     pub(super) journal: OnceLock<Journal>,
     /// Unfinished files, with the change that made them; another one there, or none, means that
@@ -57,10 +59,20 @@ impl Shared {
         self.stale.get().map_or(Ok(0), Stale::drop_all)
     }
 
-    /// Does what needs room; when there is none, once more without what is left of the stale copy.
+    /// [`Shared::drop_stale`], also of the others on the same file system.
+    fn drop_all_stale(&self) -> Result<u64> {
+        let mut freed = self.drop_stale()?;
+        let neighbours = self.neighbours.get().into_iter().flatten();
+        for neighbour in neighbours.filter_map(Weak::upgrade) {
+            freed += neighbour.drop_stale()?;
+        }
+        Ok(freed)
+    }
+
+    /// Does what needs room; when there is none, once more without what is left of the stale copies.
     fn with_room<T>(&self, act: impl Fn() -> Result<T>) -> Result<T> {
         match act() {
-            Err(error) if error.code() == Code::DiskFull => match self.drop_stale()? {
+            Err(error) if error.code() == Code::DiskFull => match self.drop_all_stale()? {
                 0 => Err(error),
                 freed => {
                     tracing::info!(

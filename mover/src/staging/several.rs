@@ -6,9 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{OpenSet, Owner, Place, Staging};
+use super::file::OpenSet;
+use super::{Owner, Place, Staging};
+use crate::commit;
 use crate::disk::file::FileMode;
 use crate::error::{Code, Error, Result};
+use crate::tree::as_path;
+use crate::walk::STAGING_NAME;
 
 /// How stagings of one transfer are begun.
 #[derive(Debug, Clone)]
@@ -37,8 +41,9 @@ impl Staging {
             return Err(Error::bug("no place to receive into"));
         }
         let mut stagings = Vec::with_capacity(places.len());
-        for place in places {
-            Self::join(&mut stagings, usize::MAX, place, how)?;
+        for place in &places {
+            refuse_overlaps(place, &stagings)?;
+            stagings.push(Arc::new(Self::begin_with(place.clone(), how, &places)?));
         }
         Ok(stagings)
     }
@@ -54,17 +59,60 @@ impl Staging {
         place: Place,
         how: &How,
     ) -> Result<usize> {
-        let new = Location::of(&place.path)?;
-        for (number, other) in stagings.iter().enumerate() {
-            let there = Location::of(&other.root.path)?;
-            if there.is(&new) && number >= dynamic {
+        let node = Location::of(&place.path)?.node;
+        for (number, other) in stagings.iter().enumerate().skip(dynamic) {
+            if Location::of(&other.path)?.node == node {
                 return Ok(number);
             }
-            refuse_overlap((&new, &place), (&there, &other.root))?;
         }
-        stagings.push(Arc::new(Self::begin_with(place, how)?));
+        refuse_overlaps(&place, stagings)?;
+        stagings.push(Arc::new(Self::begin_with(place, how, &[])?));
         Ok(stagings.len() - 1)
     }
+
+    /// Begins the places that an interrupted transfer into the leader has touched and this one would
+    /// not: what it has left there goes when this one commits. What is in them stays.
+    ///
+    /// # Errors
+    /// As [`Staging::begin`].
+    pub(crate) fn join_forgotten(stagings: &mut Vec<Arc<Self>>, how: &How) -> Result<()> {
+        let Some(leader) = stagings.first() else { return Ok(()) };
+        for path in commit::forgotten_followers(leader.lock.staging())? {
+            let is_left = fs::symlink_metadata(path.join(as_path(STAGING_NAME)));
+            if is_left.is_err() {
+                continue;
+            }
+            let keep = Arc::new(commit::KeepAll);
+            let place = Place { name: FORGOTTEN.to_owned(), path, keep };
+            // One that takes part, or is inside of one and goes with its old content.
+            if refuse_overlaps(&place, stagings).is_ok() {
+                tracing::info!(
+                    "what an earlier transfer has left in {} goes",
+                    place.path.display()
+                );
+                stagings.push(Arc::new(Self::begin_with(place, how, &[])?));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a place is called that no longer takes part.
+const FORGOTTEN: &str = "forgotten";
+
+fn refuse_overlaps(place: &Place, stagings: &[Arc<Staging>]) -> Result<()> {
+    let new = Location::of(&place.path)?;
+    stagings.iter().try_for_each(|other| {
+        refuse_overlap((&new, place), (&Location::of(&other.path)?, &other.root))
+    })
+}
+
+/// A directory's path without symbolic links.
+///
+/// # Errors
+/// E02, E03.
+pub(super) fn canonical(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).map_err(|error| unreachable_place(path, error))
 }
 
 /// Where a directory is, whatever path leads there.
@@ -78,7 +126,7 @@ struct Location {
 
 impl Location {
     fn of(path: &Path) -> Result<Self> {
-        let path = fs::canonicalize(path).map_err(|error| unreachable_place(path, error))?;
+        let path = canonical(path)?;
         let node = node(&path)?;
         Ok(Self { path, node })
     }
