@@ -129,13 +129,15 @@ pub const LANES_MAX: u16 = 64;
 
 /// Most roots of one transfer.
 ///
-/// Unit: roots. Why: a server has five directory options. Reached: the declaration is refused.
-pub const ROOTS_MAX: usize = 16;
+/// Unit: roots. Why: a server has about ten directory options, and tables may each have a directory
+/// of their own. Reached: the declaration is refused.
+pub const ROOTS_MAX: usize = 128;
 
 /// Most properties of one declaration.
 ///
-/// Unit: properties. Reached: the declaration is refused.
-pub const PROPERTIES_MAX: usize = 64;
+/// Unit: properties. Why: one for each root, and some about the server. Reached: the declaration is
+/// refused.
+pub const PROPERTIES_MAX: usize = 192;
 
 /// Longest key of a property.
 ///
@@ -202,6 +204,7 @@ const _: () = assert!(FILE_BYTES_MAX <= TOTAL_BYTES_MAX);
 const _: () = assert!(HAVE_CHUNKS_PER_FRAME_MAX * 544 + 64 <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(FILES_PER_FRAME_MAX * 38 + 4 <= FRAME_BODY_BYTES_MAX);
 const _: () = assert!(SAME_CHUNKS_PER_FRAME_MAX * 10 + 4 <= FRAME_BODY_BYTES_MAX);
+const _: () = assert!(ROOTS_MAX <= u8::MAX as usize); // a root number is one byte
 const _: () = assert!(LANES_MAX as u32 <= u64::BITS); // offered lanes are a u64 mask
 const _: () = assert!(HEARTBEAT_INTERVAL_MS * 4 <= PEER_SILENCE_MS);
 const _: () = assert!(

@@ -332,7 +332,7 @@ fn entries_that_contradict_themselves_are_refused() {
     assert_eq!(good.validate(), Ok(()));
     let bad = [
         Entry { generation: Generation(GENERATION_MAX + 1), ..good.clone() },
-        Entry { root: RootIndex(16), ..good.clone() },
+        Entry { root: RootIndex(128), ..good.clone() },
         Entry { size: FILE_BYTES_MAX + 1, ..good.clone() },
         Entry { mode: 0o10000, ..good.clone() },
         Entry { mtime_ns: 1_000_000_000, ..good.clone() },
