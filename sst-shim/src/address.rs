@@ -1,8 +1,8 @@
 //! Addresses: what the joiner is told to listen on, and what the donor gets to connect to.
 //!
-//! Request text: `[user:secret@]HOST:PORT/fastsst/1/PIN[/TOKEN]`, PIN and TOKEN hexadecimal. The
-//! token stands in front where the server takes credentials out of the request, which keeps it
-//! out of `ps`; only for a server that refuses `@` it stands in the path.
+//! Request text: `[user:secret@]HOST:PORT/fastsst/1/PIN[/TOKEN][/no-binlogs]`, PIN and TOKEN
+//! hexadecimal. The token stands in front where the server takes credentials out of the request,
+//! which keeps it out of `ps`; only for a server that refuses `@` it stands in the path.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
@@ -18,6 +18,9 @@ const PORT_DEFAULT: u16 = 4444;
 /// First and second part of the path: method and version of the request's form.
 const METHOD: &str = "fastsst";
 const VERSION: &str = "1";
+
+/// Part of the path by which a joiner says that its server writes no binary logs.
+const NO_BINLOGS: &str = "no-binlogs";
 
 /// User name in front of the token; the server insists on one.
 const USER: &str = "fastsst";
@@ -38,6 +41,17 @@ pub(crate) struct DonorAddress {
     pin: [u8; 32],
     /// The token, when the address itself carries it.
     token: Option<Secret>,
+    /// Whether the joiner has a use for binary logs.
+    pub(crate) history: History,
+}
+
+/// Whether a joiner has a use for binary logs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum History {
+    /// Its server writes them, too.
+    Wanted,
+    /// It writes none.
+    Unwanted,
 }
 
 impl JoinerAddress {
@@ -91,7 +105,12 @@ impl JoinerAddress {
     ///
     /// # Errors
     /// E01 for a host that the donor's server would refuse in a request.
-    pub(crate) fn request(&self, ticket: &Ticket, server: Server) -> Result<Zeroizing<String>> {
+    pub(crate) fn request(
+        &self,
+        ticket: &Ticket,
+        server: Server,
+        history: History,
+    ) -> Result<Zeroizing<String>> {
         self.check_charset()?;
         let host = match self.host.contains(':') {
             true => format!("[{}]", self.host),
@@ -99,9 +118,13 @@ impl JoinerAddress {
         };
         let place = format!("{host}:{}/{METHOD}/{VERSION}/{}", ticket.port, ticket.pin_hex());
         let token = ticket.token.to_hex();
+        let more = match history {
+            History::Wanted => String::new(),
+            History::Unwanted => format!("/{NO_BINLOGS}"),
+        };
         Ok(Zeroizing::new(match server {
-            Server::MariaDb | Server::MysqlWsrep => format!("{USER}:{}@{place}", *token),
-            Server::Pxc => format!("{place}/{}", *token),
+            Server::MariaDb | Server::MysqlWsrep => format!("{USER}:{}@{place}{more}", *token),
+            Server::Pxc => format!("{place}/{}{more}", *token),
         }))
     }
 
@@ -143,13 +166,18 @@ impl DonorAddress {
         }
         let pin = Ticket::pin_from_hex(parts.next().unwrap_or_default())
             .map_err(|error| refused("the key pin is not valid").because(error))?;
-        let token = match (parts.next(), auth) {
-            (Some(token), _) => Some(parse_token(token)?),
-            (None, Some(auth)) => Some(parse_credentials(auth)?),
-            (None, None) => None,
-        };
-        // Later releases may add parts.
-        Ok(Self { host: host.to_owned(), port: port.unwrap_or(PORT_DEFAULT), pin, token })
+        let mut token = auth.map(parse_credentials).transpose()?;
+        let mut history = History::Wanted;
+        for (place, part) in parts.enumerate() {
+            if part == NO_BINLOGS {
+                history = History::Unwanted;
+            } else if place == 0 {
+                token = Some(parse_token(part)?);
+            }
+            // Later releases may add words.
+        }
+        let port = port.unwrap_or(PORT_DEFAULT);
+        Ok(Self { host: host.to_owned(), port, pin, token, history })
     }
 
     /// The ticket, with a token from the address or else from `elsewhere`.
@@ -292,11 +320,11 @@ mod tests {
     fn the_request_is_understood_by_the_donor() {
         for host in ["db1.example.com", "::1"] {
             let address = JoinerAddress { host: host.to_owned(), port: 4444 };
-            let text = address.request(&ticket(host), Server::Pxc).unwrap();
+            let text = address.request(&ticket(host), Server::Pxc, History::Unwanted).unwrap();
             let got = DonorAddress::parse(&text).unwrap().ticket(|| panic!("not asked")).unwrap();
             assert_eq!(got, ticket(host));
 
-            let text = address.request(&ticket(host), Server::MariaDb).unwrap();
+            let text = address.request(&ticket(host), Server::MariaDb, History::Wanted).unwrap();
             assert!(text.starts_with(&format!("fastsst:{TOKEN}@")));
             // The server takes the credentials away.
             let (_, place) = text.split_once('@').unwrap();
@@ -310,7 +338,7 @@ mod tests {
     #[test]
     fn the_request_uses_only_what_servers_carry() {
         let address = JoinerAddress { host: "::1".to_owned(), port: 1 };
-        let text = address.request(&ticket("::1"), Server::MariaDb).unwrap();
+        let text = address.request(&ticket("::1"), Server::MariaDb, History::Wanted).unwrap();
         let (_, place) = text.rsplit_once('@').unwrap();
         assert!(place.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:/[]-".contains(&b)));
         assert!(text.len() < 300);

@@ -1,17 +1,21 @@
 //! The donor, from top to bottom.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use fastsst_mover::send::{BypassConfig, SendConfig, Sent, send, send_bypass};
 use fastsst_mover::walk::{Filter, SourceRoot};
-use fastsst_mover::{Error, Result};
+use fastsst_mover::{Cancel, Code, Error, Freeze, Frozen, Result};
 use fastsst_proto::Ticket;
 
-use crate::address::DonorAddress;
+use crate::address::{DonorAddress, History};
 use crate::args::Transfer;
+use crate::binlogs::{self, Chosen};
 use crate::credentials;
+use crate::elsewhere::Elsewhere;
 use crate::facts::SOFTWARE;
 use crate::freeze::ServerFreeze;
+use crate::parts::{Part, PartFilter};
 use crate::position::Position;
 use crate::session::{ROOT, Session};
 
@@ -20,12 +24,14 @@ use crate::session::{ROOT, Session};
 /// # Errors
 /// Whatever stopped it; the server has been thawed or thaws when this process ends.
 pub(crate) fn run(session: &Session) -> Result<()> {
-    let ticket = DonorAddress::parse(&session.args.address)?.ticket(credentials::token)?;
+    let address = DonorAddress::parse(&session.args.address)?;
+    let history = address.history;
+    let ticket = address.ticket(credentials::token)?;
     tracing::info!("the joiner is at {} port {}", ticket.host, ticket.port);
     let markers = session.lock()?;
     let position = match session.args.transfer {
         Transfer::Bypass => hand_over_position(session, ticket)?,
-        Transfer::Snapshot => send_snapshot(session, ticket)?,
+        Transfer::Snapshot => send_snapshot(session, ticket, history)?,
     };
     session.ending.succeed()?;
     markers.remove();
@@ -46,33 +52,91 @@ fn hand_over_position(session: &Session, ticket: Ticket) -> Result<Position> {
     Ok(position)
 }
 
-fn send_snapshot(session: &Session, ticket: Ticket) -> Result<Position> {
-    session.layout.refuse_tables_elsewhere()?;
-    if session.files.has_binary_logs() {
-        tracing::warn!(
-            "binary logs are not transferred: the joiner starts new ones, and an asynchronous \
-             replica cannot continue from it by the old positions"
-        );
-    }
+fn send_snapshot(session: &Session, ticket: Ticket, history: History) -> Result<Position> {
     session.report_progress()?;
-    let filter: Arc<dyn Filter> = Arc::clone(&session.files) as _;
-    let datadir = session.layout.datadir.clone();
+    let chosen = match (&session.binlogs, history) {
+        (Some(binlogs), History::Wanted) => {
+            Some(Chosen::new(binlogs.clone(), session.options.max_binlogs))
+        }
+        (Some(_), History::Unwanted) => {
+            tracing::info!("no binary logs are sent: the joiner's server writes none");
+            None
+        }
+        (None, _) => None,
+    };
+    if let Some(line) = session.elsewhere.line() {
+        tracing::info!("tables outside of the datadir are sent from {line}");
+    }
+    session.files.leave_out(session.elsewhere.entries.clone())?;
+    let mut properties = session.facts.properties();
+    properties.extend(session.elsewhere.properties()?);
     let config = SendConfig {
-        roots: vec![SourceRoot { name: ROOT.to_owned(), path: datadir, filter }],
+        roots: roots(session, chosen.as_ref()),
         ticket,
         options: session.options.engine.clone(),
-        properties: session.facts.properties(),
+        properties,
         capture: "locked".to_owned(),
         software: SOFTWARE.to_owned(),
     };
-    let mut server = ServerFreeze::new(
+    let server = ServerFreeze::new(
         &session.layout.datadir,
         Arc::clone(&session.wsrep),
         session.clock.clone(),
         session.args.server,
     );
+    let mut server = Settled { server, session, chosen };
     let Sent { summary, position, .. } =
         send(config, &mut server, &session.progress, session.ending.cancel())?;
     tracing::info!("sent {}", summary.line());
     Position::parse(&position).map_err(Error::bug)
+}
+
+/// The data directory, the parts of it that may lie elsewhere, binary logs, tables elsewhere.
+fn roots(session: &Session, chosen: Option<&Chosen>) -> Vec<SourceRoot> {
+    let root = |name: &str, path: &Path, filter: Arc<dyn Filter>| SourceRoot {
+        name: name.to_owned(),
+        path: path.to_owned(),
+        filter,
+    };
+    let layout = &session.layout;
+    let datadir = root(ROOT, &layout.datadir, Arc::clone(&session.files) as _);
+    let parts = Part::ALL.into_iter().map(|part| {
+        let filter = PartFilter { part, names: layout.names() };
+        root(part.root(), layout.home(part), Arc::new(filter))
+    });
+    let logs =
+        chosen.map(|chosen| root(binlogs::ROOT, chosen.directory(), Arc::new(chosen.clone())));
+    std::iter::once(datadir).chain(parts).chain(logs).chain(session.elsewhere.roots()).collect()
+}
+
+/// The server's lock, and what can be known only under it.
+#[derive(Debug)]
+struct Settled<'a> {
+    server: ServerFreeze,
+    session: &'a Session,
+    chosen: Option<Chosen>,
+}
+
+impl Freeze for Settled<'_> {
+    fn freeze(&mut self, cancel: &Cancel) -> Result<Frozen> {
+        let frozen = self.server.freeze(cancel)?;
+        if let Some(chosen) = &self.chosen {
+            chosen.choose()?;
+            tracing::info!("{}", chosen.line());
+        }
+        // Roots were declared before the lock.
+        let now = Elsewhere::find(&self.session.layout.datadir)?;
+        match now.entries.is_subset(&self.session.elsewhere.entries) {
+            true => Ok(frozen),
+            false => Err(Error::new(
+                Code::SourceChanged,
+                "a table outside of the datadir was created while the transfer began; start the \
+                 joiner again, the next transfer includes it",
+            )),
+        }
+    }
+
+    fn thaw(&mut self) -> Result<()> {
+        self.server.thaw()
+    }
 }

@@ -10,6 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use fastsst_mover::staging::Keep;
 use fastsst_mover::tree::FileKind;
@@ -20,6 +21,7 @@ use fastsst_proto::RelPath;
 use crate::keep_pattern::KeepPattern;
 use crate::layout::{Layout, relative_to};
 use crate::name_pattern::matches;
+use crate::parts::{Part, PartNames, REDO_DIRECTORY};
 use crate::settings::Settings;
 
 /// What happens to a file of this name that the joiner already has.
@@ -111,24 +113,17 @@ const RULES: [Rule; 48] = [
 /// `gcache.dir` put it below the data directory.
 const NEVER_SENT_ANYWHERE: [&str; 3] = ["#sql-temptable*", "galera.cache", "gcache.page.*"];
 
+/// What makes a directory a database, whatever else it is.
+const DB_OPT: &str = "db.opt";
+
 /// Files the server writes during its lock; each of them may grow while it is sent.
 const VOLATILE: [&str; 2] = ["mysql/general_log.CS*", "mysql/slow_log.CS*"];
 
-/// What is read after all else, by rank, so that what is read later covers what changed before:
-/// data, undo and system tablespaces, Aria's control file and logs, the redo log. `MyRocks`:
-/// immutable files before those that name them.
-const LAST: [(&str, u8); 8] = [
-    ("#rocksdb/MANIFEST-*", 0),
-    ("#rocksdb/CURRENT", 1),
-    ("#rocksdb/*.log", 2),
-    ("ibdata*", RANK_OF_SYSTEM_FILES),
-    ("undo*", RANK_OF_SYSTEM_FILES),
-    ("aria_log_control", 4),
-    ("aria_log.*", 5),
-    ("ib_logfile%", 6),
-];
-
-const RANK_OF_SYSTEM_FILES: u8 = 3;
+/// What is read after all else of the data directory, by rank, so that what is read later covers
+/// what changed before. `MyRocks`: immutable files before those that name them. The parts of
+/// `parts` follow with higher ranks.
+const LAST: [(&str, u8); 3] =
+    [("#rocksdb/MANIFEST-*", 0), ("#rocksdb/CURRENT", 1), ("#rocksdb/*.log", 2)];
 
 /// Options that name a file of the node, with the extension the server adds to a name without.
 const FILE_OPTIONS: [(&[&str], &str); 9] = [
@@ -149,7 +144,14 @@ const DIRECTORY_OPTIONS: [&str; 3] = ["tmpdir", "innodb-tmpdir", "slave-load-tmp
 /// The files of one node.
 #[derive(Debug)]
 pub(crate) struct NodeFiles {
-    layout: Layout,
+    datadir: PathBuf,
+    names: PartNames,
+    /// Directories of parts that lie in the data directory, but not directly.
+    nested_homes: Vec<(PathBuf, Part)>,
+    /// Donor: entries whose content is sent from where they lead to.
+    elsewhere: OnceLock<BTreeSet<RelPath>>,
+    /// Joiner: links to databases elsewhere that stay as they are.
+    links: OnceLock<BTreeSet<Vec<u8>>>,
     cpat: Option<KeepPattern>,
     /// Files of the node by configuration, with the option that names them.
     named: Vec<(PathBuf, &'static str)>,
@@ -162,8 +164,12 @@ pub(crate) struct NodeFiles {
 }
 
 impl NodeFiles {
-    pub(crate) fn new(layout: Layout, settings: &Settings<'_>, cpat: Option<KeepPattern>) -> Self {
+    pub(crate) fn new(layout: &Layout, settings: &Settings<'_>, cpat: Option<KeepPattern>) -> Self {
         let below = |value: String| relative_to(&layout.datadir, Path::new(&value));
+        let nested = |part: Part| {
+            let home = layout.home(part).strip_prefix(&layout.datadir).ok()?;
+            (!home.as_os_str().is_empty()).then(|| (home.to_owned(), part))
+        };
         let mut named = Vec::new();
         for (options, extension) in FILE_OPTIONS {
             let Some(path) = settings.first_value(options).and_then(below) else { continue };
@@ -187,11 +193,28 @@ impl NodeFiles {
             .chain(binlog.as_ref().and_then(parent))
             .filter(|directory| !directory.as_os_str().is_empty())
             .collect();
-        Self { layout, cpat, named, relay_log, binlog, directories }
+        Self {
+            datadir: layout.datadir.clone(),
+            names: layout.names(),
+            nested_homes: Part::ALL.into_iter().filter_map(nested).collect(),
+            elsewhere: OnceLock::new(),
+            links: OnceLock::new(),
+            cpat,
+            named,
+            relay_log,
+            binlog,
+            directories,
+        }
     }
 
-    pub(crate) fn datadir(&self) -> &Path {
-        &self.layout.datadir
+    /// Donor: these entries are not sent from here, but from where they lead to.
+    pub(crate) fn leave_out(&self, entries: BTreeSet<RelPath>) -> Result<()> {
+        self.elsewhere.set(entries).map_err(|_set| Error::bug("entries are left out twice"))
+    }
+
+    /// Joiner: these links in the data directory stay as they are.
+    pub(crate) fn keep_links(&self, names: BTreeSet<Vec<u8>>) -> Result<()> {
+        self.links.set(names).map_err(|_set| Error::bug("links are kept twice"))
     }
 
     /// Joiner: refuses files of the node below a subdirectory, as only names directly in the data
@@ -231,7 +254,7 @@ impl NodeFiles {
 
     /// One component after the other: what the donor sent must not lead out of the datadir.
     fn make_directory(&self, directory: &Path) -> Result<()> {
-        let mut path = self.layout.datadir.clone();
+        let mut path = self.datadir.clone();
         for component in directory.components() {
             path.push(component);
             let failed = |error| Error::write(path.display(), error);
@@ -250,22 +273,29 @@ impl NodeFiles {
         Ok(())
     }
 
-    /// Whether the node writes binary logs, which are not transferred.
-    pub(crate) fn has_binary_logs(&self) -> bool {
-        self.binlog.is_some()
-    }
-
-    /// Rank among what is read last.
-    fn rank(&self, path: &[u8]) -> Option<u8> {
-        if self.layout.system_files.iter().any(|file| file.as_bytes() == path) {
-            return Some(RANK_OF_SYSTEM_FILES);
+    /// Whether an entry belongs to a root of its own.
+    fn is_of_other_root(&self, path: &RelPath, kind: Kind) -> bool {
+        if self.elsewhere.get().is_some_and(|entries| entries.contains(path)) {
+            return true;
         }
-        LAST.iter().find(|(pattern, _)| matches_path(pattern, path)).map(|(_, rank)| *rank)
+        let path = Path::new(OsStr::from_bytes(path.as_bytes()));
+        let name = path.file_name().unwrap_or_default().as_bytes();
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let is_direct = parent.as_os_str().is_empty();
+        if kind == Kind::Directory {
+            let is_home =
+                |home: &Path| path == home && !self.datadir.join(home).join(DB_OPT).exists();
+            return (is_direct && name == REDO_DIRECTORY)
+                || self.nested_homes.iter().any(|(home, _)| is_home(home));
+        }
+        self.names.of(name).is_some_and(|(part, _)| {
+            is_direct || self.nested_homes.iter().any(|(home, of)| parent == home && part == *of)
+        })
     }
 
     /// What happens to the joiner's entry of this name; `None` for part of the database.
     fn old(&self, name: &[u8], kind: Kind) -> Option<Old> {
-        if kind == Kind::File && self.rank(name).is_some() {
+        if kind == Kind::File && self.names.of(name).is_some() {
             return None;
         }
         let path = Path::new(OsStr::from_bytes(name));
@@ -274,7 +304,7 @@ impl NodeFiles {
             return Some(Old::Kept);
         }
         let cpat = self.cpat.as_ref();
-        if cpat.is_some_and(|cpat| cpat.matches(self.datadir(), &String::from_utf8_lossy(name))) {
+        if cpat.is_some_and(|cpat| cpat.matches(&self.datadir, &String::from_utf8_lossy(name))) {
             return Some(Old::Kept);
         }
         RULES.iter().find(|rule| rule.is_about(name, kind)).map(|Rule(_, _, old)| *old)
@@ -326,7 +356,7 @@ impl Filter for NodeFiles {
             None => (kind, top),
             Some(name) => (Kind::Directory, name),
         };
-        if self.old(top, top_kind).is_some() {
+        if self.old(top, top_kind).is_some() || self.is_of_other_root(path, kind) {
             return Class::Skip;
         }
         if kind == Kind::Directory {
@@ -338,8 +368,8 @@ impl Filter for NodeFiles {
         if is_node_file || NEVER_SENT_ANYWHERE.iter().any(|p| matches(p.as_bytes(), name)) {
             return Class::Skip;
         }
-        if let Some(rank) = self.rank(bytes) {
-            return Class::Last(rank);
+        if let Some((_, rank)) = LAST.iter().find(|(pattern, _)| matches_path(pattern, bytes)) {
+            return Class::Last(*rank);
         }
         match VOLATILE.iter().any(|pattern| matches_path(pattern, bytes)) {
             true => Class::Volatile,
@@ -350,7 +380,10 @@ impl Filter for NodeFiles {
 
 impl Keep for NodeFiles {
     fn keep(&self, name: &[u8]) -> bool {
-        let path = self.layout.datadir.join(OsStr::from_bytes(name));
+        if self.links.get().is_some_and(|links| links.contains(name)) {
+            return true;
+        }
+        let path = self.datadir.join(OsStr::from_bytes(name));
         // Links are judged by where they lead; one that leads nowhere is a file.
         let kind = match path.is_dir() {
             true => Kind::Directory,
@@ -403,7 +436,7 @@ mod tests {
         let (files, explicit) = (ServerArgs::parse_lines(files), ServerArgs::default());
         let settings = settings(&files, &explicit);
         let layout = Layout::resolve(directory, &settings).unwrap();
-        NodeFiles::new(layout, &settings, cpat.map(|cpat| KeepPattern::parse(cpat).unwrap()))
+        NodeFiles::new(&layout, &settings, cpat.map(|cpat| KeepPattern::parse(cpat).unwrap()))
     }
 
     fn class(node: &NodeFiles, path: &str) -> Class {
@@ -411,21 +444,25 @@ mod tests {
     }
 
     #[test]
-    fn data_is_sent_in_the_order_that_recovery_needs() {
+    fn data_is_sent_and_the_parts_have_roots_of_their_own() {
         let directory = tempfile::tempdir().unwrap();
-        let node = node(directory.path(), "--innodb-data-file-path=sys.000001:1M\n", None);
+        fs::create_dir(directory.path().join("redo")).unwrap();
+        let text = "--innodb-data-file-path=sys.000001:1M\n--innodb-log-group-home-dir=redo\n";
+        let node = node(directory.path(), text, None);
         for path in ["db1/t.ibd", "db1/db.opt", "ib_buffer_pool", "mysql_upgrade_info", "x.ibd"] {
             assert_eq!(class(&node, path), Class::Send, "{path}");
         }
-        let order = ["undo001", "aria_log_control", "aria_log.00000001", "ib_logfile0"];
-        let ranks = order.map(|path| {
-            let class = class(&node, path);
-            let Class::Last(rank) = class else { panic!("{path}: {class:?}") };
-            rank
-        });
-        assert!(ranks.is_sorted_by(|a, b| a < b), "{ranks:?}");
-        assert_eq!(class(&node, "ibdata1"), class(&node, "undo001"));
-        assert_eq!(class(&node, "sys.000001"), class(&node, "undo001"));
+        for path in ["undo001", "aria_log_control", "ib_logfile0", "redo/ib_logfile0", "ibdata1"] {
+            assert_eq!(class(&node, path), Class::Skip, "{path}");
+            let name = path.rsplit('/').next().unwrap();
+            assert!(!node.keep(name.as_bytes()), "a joiner's {path} makes room");
+        }
+        assert_eq!(class(&node, "sys.000001"), Class::Skip);
+        assert_eq!(class(&node, "redo/undo001"), Class::Send, "of no part there");
+        let redo = RelPath::parse(b"redo").unwrap();
+        assert_eq!(node.class(&redo, FileKind::Directory), Class::Skip);
+        fs::write(directory.path().join("redo/db.opt"), "").unwrap();
+        assert_eq!(node.class(&redo, FileKind::Directory), Class::Send, "a database as well");
         assert_eq!(class(&node, "mysql/general_log.CSV"), Class::Volatile);
         assert_eq!(class(&node, "mysql/slow_log.CSM"), Class::Volatile);
         assert_eq!(class(&node, "other/slow_log.CSV"), Class::Send);

@@ -3,17 +3,16 @@
 //! Everything that can be refused is refused before `ready`: only with that line the request
 //! goes out, and only then the provider forgets the node's old position.
 
-use std::sync::Arc;
-
-use fastsst_mover::receive::{JoinerPolicy, ReceiveConfig, Received, Receiver, Target};
-use fastsst_mover::staging::{Keep, Owner, Place};
+use fastsst_mover::receive::{ReceiveConfig, Received, Receiver};
+use fastsst_mover::staging::Owner;
 use fastsst_mover::{Code, Error, Result};
-use fastsst_proto::Declaration;
 
-use crate::address::JoinerAddress;
-use crate::facts::{Facts, SOFTWARE};
+use crate::address::{History, JoinerAddress};
+use crate::facts::SOFTWARE;
+use crate::places::Places;
+use crate::policy::Policy;
 use crate::position::Position;
-use crate::session::{ROOT, Session};
+use crate::session::Session;
 
 /// Receives a snapshot or, for IST, only a position.
 ///
@@ -25,15 +24,23 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     session.files.refuse_nested()?;
     let markers = session.lock()?;
     markers.show()?;
-    let receiver = Receiver::bind(config(session, &address))?;
+    let binlogs = session.binlogs.as_ref();
+    let places = Places::new(&session.layout, &session.files, binlogs, &session.elsewhere)?;
+    if let Some(line) = places.line() {
+        tracing::info!("{line}");
+    }
+    let receiver = Receiver::bind(config(session, &address, &places))?;
     let ticket = receiver.ticket(&address.host)?;
-    let request = address.request(&ticket, session.args.server)?;
+    let history = if binlogs.is_some() { History::Wanted } else { History::Unwanted };
+    let request = address.request(&ticket, session.args.server, history)?;
     session.wsrep.ready(&request)?;
     tracing::info!("waiting for the donor at {} port {}", address.host, ticket.port);
     session.report_progress()?;
 
-    let mut policy = Policy { facts: &session.facts };
-    let received = receiver.run(&mut policy, &session.progress, session.ending.cancel())?;
+    let mut policy = Policy::new(session, &places);
+    let received = receiver
+        .run(&mut policy, &session.progress, session.ending.cancel())
+        .map_err(|error| policy.explain(error))?;
     let position = finish(session, received)?;
 
     session.ending.succeed()?;
@@ -41,11 +48,9 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     session.wsrep.joined(&position)
 }
 
-fn config(session: &Session, address: &JoinerAddress) -> ReceiveConfig {
-    let keep: Arc<dyn Keep> = Arc::clone(&session.files) as _;
-    let path = session.layout.datadir.clone();
+fn config(session: &Session, address: &JoinerAddress, places: &Places) -> ReceiveConfig {
     ReceiveConfig {
-        places: vec![Place { name: ROOT.to_owned(), path, keep }],
+        places: places.for_engine(),
         listen: address.listen(),
         options: session.options.engine.clone(),
         owner: Owner::Process,
@@ -68,25 +73,4 @@ fn finish(session: &Session, received: Received) -> Result<Position> {
     };
     Position::parse(&position)
         .map_err(|why| Error::new(Code::Protocol, format!("the donor's position is wrong: {why}")))
-}
-
-/// Checks that need to know the server.
-#[derive(Debug)]
-struct Policy<'a> {
-    facts: &'a Facts,
-}
-
-impl JoinerPolicy for Policy<'_> {
-    fn accept(&mut self, declaration: &Declaration) -> Result<Vec<Target>> {
-        // IST needs nothing of this: the node's own files are used.
-        if declaration.is_bypass() {
-            return Ok(Vec::new());
-        }
-        self.facts.check(&declaration.properties)?;
-        if declaration.roots != [ROOT] {
-            let what = format!("the donor's roots {:?} are not {ROOT}", declaration.roots);
-            return Err(Error::new(Code::Unsupported, what));
-        }
-        Ok(vec![Target::known(0)])
-    }
 }

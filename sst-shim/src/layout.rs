@@ -1,38 +1,34 @@
-//! Where the server keeps its files, and whether this release can transfer them from there.
+//! Where the server keeps its files.
 //!
-//! Everything must lie in the data directory; what lies elsewhere would be missing on the joiner,
-//! so it is refused by name instead of being left out.
+//! The parts of the data (see `parts`) lie in the data directory unless an option says otherwise,
+//! and donor and joiner may differ in that.
 
 use std::fs;
-use std::io;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use fastsst_mover::{Code, Error, Result};
 
+use crate::parts::{Part, PartNames};
 use crate::settings::Settings;
-
-/// Options that may move part of the data elsewhere.
-const DIRECTORIES: [&str; 4] = [
-    "innodb-data-home-dir",
-    "innodb-log-group-home-dir",
-    "innodb-undo-directory",
-    "aria-log-dir-path",
-];
 
 /// The directories of one node.
 #[derive(Debug, Clone)]
 pub(crate) struct Layout {
     /// Absolute and free of symbolic links.
     pub(crate) datadir: PathBuf,
-    /// Files of InnoDB's system tablespace, as configured.
+    /// The same of each part, as far as it exists; by [`Part::ALL`].
+    homes: [PathBuf; Part::ALL.len()],
+    /// Files of `InnoDB`'s system tablespace, as configured.
     pub(crate) system_files: Vec<String>,
 }
 
 impl Layout {
-    /// Finds the directories and checks that they are one.
+    /// Finds the directories.
     ///
     /// # Errors
-    /// E03 for a data directory that cannot be opened, E29 for one that is only part of the data.
+    /// E03 for a data directory that cannot be opened, E29 for a system tablespace that is not in
+    /// its directory.
     pub(crate) fn resolve(datadir: &Path, settings: &Settings<'_>) -> Result<Self> {
         let canonical = fs::canonicalize(datadir).and_then(|path| {
             fs::read_dir(&path)?;
@@ -42,64 +38,102 @@ impl Layout {
             Error::new(Code::Access, format!("cannot open the datadir {}", datadir.display()))
                 .because(error)
         })?;
-        for option in DIRECTORIES {
-            if let Some(value) = settings.value(option) {
-                check_directory(&datadir, option, &value)?;
-            }
-        }
+        let home = |part: Part| match settings.value(part.option()) {
+            Some(value) => resolved(&datadir.join(value)),
+            None => datadir.clone(),
+        };
+        let homes = Part::ALL.map(home);
         let system_files = system_files(settings.value("innodb-data-file-path").as_deref());
         for file in &system_files {
-            if relative_to(&datadir, Path::new(file))
-                .is_none_or(|path| path.components().count() > 1)
-            {
-                return Err(elsewhere("innodb_data_file_path", file));
+            if Path::new(file).components().count() != 1 || file.starts_with('/') {
+                return Err(Error::new(
+                    Code::Unsupported,
+                    format!(
+                        "innodb_data_file_path={file} is not a plain name; name the directory with \
+                         innodb_data_home_dir, or use another SST method for this node"
+                    ),
+                ));
             }
         }
-        Ok(Self { datadir, system_files })
+        Ok(Self { datadir, homes, system_files })
     }
 
-    /// Refuses tables that lie outside: those of `DATA DIRECTORY`, and databases behind symbolic
-    /// links. They would be missing on the joiner.
+    /// The directory of a part.
+    pub(crate) fn home(&self, part: Part) -> &Path {
+        let mut homes = Part::ALL.into_iter().zip(&self.homes);
+        homes.find(|(of, _)| *of == part).map_or(&*self.datadir, |(_, home)| home)
+    }
+
+    /// Which names belong to which part.
+    pub(crate) fn names(&self) -> PartNames {
+        PartNames::new(self.system_files.clone())
+    }
+
+    /// Joiner: makes the directories of parts that do not exist yet, as the server expects them.
     ///
     /// # Errors
-    /// E29 naming the first; E08 when a directory cannot be read.
-    pub(crate) fn refuse_tables_elsewhere(&self) -> Result<()> {
-        for entry in list(&self.datadir)? {
-            let path = entry.path();
-            let kind = entry.file_type().map_err(|error| Error::read(path.display(), error))?;
-            // Hidden directories are no databases.
-            if entry.file_name().as_encoded_bytes().starts_with(b".") {
-                continue;
-            }
-            if kind.is_symlink() && path.is_dir() {
-                return Err(linked(&path));
-            }
-            if kind.is_dir() && entry.file_name() != "lost+found" {
-                self.check_database(&path)?;
-            }
+    /// E03, E07 or E09 naming the option.
+    pub(crate) fn make_homes(&mut self) -> Result<()> {
+        for (part, home) in Part::ALL.into_iter().zip(&mut self.homes) {
+            make_directory(home, part.option())?;
+            *home = resolved(home);
         }
         Ok(())
     }
 
-    fn check_database(&self, database: &Path) -> Result<()> {
-        let entries = match list(database) {
-            Ok(entries) => entries,
-            // Dropped meanwhile.
-            Err(_) if !database.exists() => return Ok(()),
-            Err(error) => return Err(error),
-        };
-        for entry in entries {
-            let path = entry.path();
-            let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-            let is_outside =
-                || fs::canonicalize(&path).is_ok_and(|target| !target.starts_with(&self.datadir));
-            if path.extension().is_some_and(|extension| extension == "isl")
-                || (is_link && is_outside())
-            {
-                return Err(linked(&path));
-            }
+    /// Donor: refuses directories that are configured and not there.
+    ///
+    /// # Errors
+    /// E03 naming the option.
+    pub(crate) fn check_homes(&self) -> Result<()> {
+        for (part, home) in Part::ALL.into_iter().zip(&self.homes) {
+            fs::read_dir(home).map_err(|error| {
+                let option = part.option().replace('-', "_");
+                let what = format!("cannot read {option}={}", home.display());
+                Error::new(Code::Access, what).because(error)
+            })?;
         }
         Ok(())
+    }
+
+    /// One line for the log: what lies elsewhere; `None` when everything is in the data directory.
+    pub(crate) fn elsewhere(&self) -> Option<String> {
+        let parts = Part::ALL.into_iter().zip(&self.homes);
+        let parts: Vec<_> = parts
+            .filter(|(_, home)| **home != self.datadir)
+            .map(|(part, home)| format!("{} in {}", part.words(), home.display()))
+            .collect();
+        (!parts.is_empty()).then(|| parts.join(", "))
+    }
+}
+
+/// Makes a directory and those above it, unless it is there.
+///
+/// # Errors
+/// E03, E07 or E09 naming the option that wants it.
+pub(crate) fn make_directory(path: &Path, option: &str) -> Result<()> {
+    fs::create_dir_all(path).map_err(|error| {
+        let what = format!("{} (a directory of {})", path.display(), option.replace('-', "_"));
+        Error::write(what, error)
+    })
+}
+
+/// The path without symbolic links, `.` and `..`; what does not exist yet is taken as written.
+pub(crate) fn resolved(path: &Path) -> PathBuf {
+    match fs::canonicalize(path) {
+        Ok(real) => real,
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            match (path.parent(), path.components().next_back()) {
+                (Some(parent), Some(Component::Normal(name))) => resolved(parent).join(name),
+                (Some(parent), Some(Component::ParentDir)) => {
+                    let real = resolved(parent);
+                    real.parent().map_or_else(|| real.clone(), Path::to_owned)
+                }
+                (Some(parent), _) => resolved(parent),
+                (None, _) => path.to_owned(),
+            }
+        }
+        Err(_) => path.to_owned(),
     }
 }
 
@@ -116,49 +150,11 @@ pub(crate) fn relative_to(datadir: &Path, path: &Path) -> Option<PathBuf> {
     (plain && below.components().next().is_some()).then(|| below.to_owned())
 }
 
-fn check_directory(datadir: &Path, option: &str, value: &str) -> Result<()> {
-    let path = datadir.join(value);
-    // A directory that does not exist yet is compared as it is written.
-    let real = fs::canonicalize(&path).unwrap_or_else(|_| path.components().collect());
-    let same = real.components().filter(|part| *part != Component::CurDir);
-    match same.eq(datadir.components()) {
-        true => Ok(()),
-        false => Err(elsewhere(&option.replace('-', "_"), value)),
-    }
-}
-
 /// File names of `innodb_data_file_path`: `name:size[:autoextend...];name:size`.
 fn system_files(value: Option<&str>) -> Vec<String> {
     let value = value.unwrap_or("ibdata1:12M:autoextend");
     let names = value.split(';').filter_map(|part| part.split(':').next());
     names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()
-}
-
-fn list(directory: &Path) -> Result<Vec<fs::DirEntry>> {
-    fs::read_dir(directory)
-        .and_then(Iterator::collect::<io::Result<_>>)
-        .map_err(|error| Error::read(directory.display(), error))
-}
-
-fn elsewhere(option: &str, value: &str) -> Error {
-    Error::new(
-        Code::Unsupported,
-        format!(
-            "{option}={value} is not the datadir; this release transfers only what lies in the \
-             datadir, use another SST method for this node"
-        ),
-    )
-}
-
-fn linked(path: &Path) -> Error {
-    Error::new(
-        Code::Unsupported,
-        format!(
-            "{} leads out of the datadir (DATA DIRECTORY or a symbolic link); this release \
-             transfers only what lies in the datadir, use another SST method",
-            path.display()
-        ),
-    )
 }
 
 #[cfg(test)]
@@ -175,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn the_datadir_under_any_name_is_accepted() {
+    fn the_datadir_has_many_names() {
         let root = tempfile::tempdir().unwrap();
         let datadir = root.path().join("data");
         fs::create_dir(&datadir).unwrap();
@@ -189,49 +185,45 @@ mod tests {
         let layout = resolve(&root.path().join("link"), &text).unwrap();
         assert_eq!(layout.datadir, fs::canonicalize(&datadir).unwrap());
         assert_eq!(layout.system_files, ["a", "b"]);
+        for part in Part::ALL {
+            assert_eq!(layout.home(part), layout.datadir, "{part:?}");
+        }
+        assert_eq!(layout.elsewhere(), None);
+        layout.check_homes().unwrap();
     }
 
     #[test]
-    fn other_directories_are_refused_by_the_name_of_their_option() {
+    fn each_part_may_lie_elsewhere() {
         let root = tempfile::tempdir().unwrap();
-        for (option, value) in [
-            ("innodb_undo_directory", "undo"),
-            ("innodb_data_home_dir", "/elsewhere"),
-            ("innodb_log_group_home_dir", ".."),
-            ("aria_log_dir_path", "./aria"),
-            ("innodb_data_file_path", "/raw/ibdata1:1G"),
-            ("innodb_data_file_path", "sub/ibdata1:1G"),
-        ] {
-            let error = resolve(root.path(), &format!("--{option}={value}\n")).unwrap_err();
+        let base = fs::canonicalize(root.path()).unwrap();
+        let datadir = base.join("data");
+        fs::create_dir(&datadir).unwrap();
+        let text = "--innodb_undo_directory=undo\n--innodb_data_home_dir=../home/./x\n\
+                    --innodb_log_group_home_dir=..\n";
+        let mut layout = resolve(&datadir, text).unwrap();
+        assert_eq!(layout.home(Part::Undo), datadir.join("undo"));
+        assert_eq!(layout.home(Part::DataHome), base.join("home/x"));
+        assert_eq!(layout.home(Part::RedoLog), base);
+        assert_eq!(layout.home(Part::AriaLog), datadir);
+        let error = layout.check_homes().unwrap_err();
+        assert_eq!(error.code(), Code::Access);
+        assert!(error.to_string().contains("innodb_data_home_dir="), "{error}");
+        layout.make_homes().unwrap();
+        layout.check_homes().unwrap();
+        assert!(base.join("home/x").is_dir());
+        let line = layout.elsewhere().unwrap();
+        assert!(line.contains("redo log in") && !line.contains("Aria"), "{line}");
+    }
+
+    #[test]
+    fn what_cannot_be_transferred_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        for value in ["/raw/ibdata1:1G", "sub/ibdata1:1G"] {
+            let error = resolve(root.path(), &format!("--innodb_data_file_path={value}\n"));
+            let error = error.unwrap_err();
             assert_eq!(error.code(), Code::Unsupported);
-            assert!(error.to_string().contains(option), "{error}");
+            assert!(error.to_string().contains("innodb_data_file_path"), "{error}");
         }
         assert_eq!(resolve(Path::new("/nonexistent"), "").unwrap_err().code(), Code::Access);
-    }
-
-    #[test]
-    fn tables_elsewhere_are_refused() {
-        let root = tempfile::tempdir().unwrap();
-        let datadir = root.path().join("data");
-        fs::create_dir_all(datadir.join("db1")).unwrap();
-        fs::create_dir(root.path().join("outside")).unwrap();
-        fs::write(root.path().join("outside/t.ibd"), "").unwrap();
-        let layout = resolve(&datadir, "").unwrap();
-        symlink("t1.frm", datadir.join("db1/inside.frm")).unwrap();
-        fs::write(datadir.join("db1/t1.frm"), "").unwrap();
-        layout.refuse_tables_elsewhere().unwrap();
-
-        let refused = |path: &str| {
-            let error = layout.refuse_tables_elsewhere().unwrap_err();
-            assert_eq!(error.code(), Code::Unsupported);
-            assert!(error.to_string().contains(path), "{error}");
-            fs::remove_file(datadir.join(path)).unwrap();
-        };
-        symlink(root.path().join("outside"), datadir.join("db2")).unwrap();
-        refused("db2");
-        fs::write(datadir.join("db1/t.isl"), "/outside/t.ibd").unwrap();
-        refused("db1/t.isl");
-        symlink(root.path().join("outside/t.ibd"), datadir.join("db1/t.ibd")).unwrap();
-        refused("db1/t.ibd");
     }
 }

@@ -7,9 +7,11 @@
 
 mod address;
 mod args;
+mod binlogs;
 mod config;
 mod credentials;
 mod donor;
+mod elsewhere;
 mod exit;
 mod facts;
 mod files;
@@ -23,6 +25,9 @@ mod logging;
 mod markers;
 mod name_pattern;
 mod options;
+mod parts;
+mod places;
+mod policy;
 mod position;
 mod progress_log;
 mod server_args;
@@ -59,6 +64,8 @@ Options go into the group [sst] of the server's option files; all have defaults:
     sst-reconnect-timeout
                          seconds all connections for data may be missing (30)
     sst-lock-timeout     seconds the donor may wait for its lock and hold it (3600)
+    sst-max-binlogs      binary logs the donor sends, -1: all (1)
+    data-directory       where a joiner puts tables that have DATA DIRECTORY (as at the donor)
     cpat                 pattern of further files that belong to the node (none)
 
 Every option, error code and log line is explained in OPERATIONS.md.

@@ -3,6 +3,7 @@
 //! A key that is unknown is warned about, as it may belong to another method; a value that is
 //! wrong is refused, as the operator meant something and would not get it.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use fastsst_mover::options::{Compress, Options, Transport, parse_bytes};
@@ -16,19 +17,34 @@ use crate::server_args::ServerArgs;
 const TIMEOUT_SECONDS_MAX: u64 = 30 * 24 * 3600;
 
 /// The choices of one node.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct SstOptions {
     /// What the engine takes.
     pub(crate) engine: Options,
     /// Further names that belong to the node.
     pub(crate) cpat: Option<KeepPattern>,
+    /// Most binary logs that a donor sends; negative: all.
+    pub(crate) max_binlogs: i64,
+    /// Where a joiner puts tables that have a directory of their own; absent: where the donor has
+    /// them.
+    pub(crate) data_directory: Option<PathBuf>,
 }
+
+impl Default for SstOptions {
+    fn default() -> Self {
+        let (engine, cpat, data_directory) = (Options::default(), None, None);
+        Self { engine, cpat, max_binlogs: MAX_BINLOGS_DEFAULT, data_directory }
+    }
+}
+
+/// Source: contract 5.2. The last one carries the GTID state.
+const MAX_BINLOGS_DEFAULT: i64 = 1;
 
 /// Reads one value into its place; the words of the error say what is accepted.
 type Apply = fn(&mut SstOptions, &str) -> Result<()>;
 
 /// Every key that means something, with what reads it.
-const KEYS: [(&str, Apply); 11] = [
+const KEYS: [(&str, Apply); 13] = [
     ("rlimit", |options, text| {
         let rate = parse_bytes(text)?;
         options.engine.rlimit = (rate > 0).then_some(rate);
@@ -72,6 +88,17 @@ const KEYS: [(&str, Apply); 11] = [
         options.engine.freeze_timeout = timeout(text)?;
         Ok(())
     }),
+    ("sst-max-binlogs", |options, text| {
+        let accepted = || wrong("use a number, 0 for none, -1 for all".to_owned());
+        options.max_binlogs = text.parse().map_err(|_not_a_number| accepted())?;
+        Ok(())
+    }),
+    ("data-directory", |options, text| {
+        let path = Some(PathBuf::from(text)).filter(|path| path.is_absolute());
+        let accepted = || wrong("use an absolute path".to_owned());
+        options.data_directory = Some(path.ok_or_else(accepted)?);
+        Ok(())
+    }),
     ("cpat", |options, text| {
         options.cpat = Some(KeepPattern::parse(text).map_err(wrong)?);
         Ok(())
@@ -82,7 +109,7 @@ const KEYS: [(&str, Apply); 11] = [
 const ALIASES: [(&str, &str); 1] = [("joiner-timeout", "sst-initial-timeout")];
 
 /// Keys of the stock methods that ask for something fastsst does in its own way.
-const FOREIGN: [&str; 46] = [
+const FOREIGN: [&str; 45] = [
     "backup-threads",
     "compress-chunk-size",
     "compress-threads",
@@ -118,7 +145,6 @@ const FOREIGN: [&str; 46] = [
     "ssl-server-key",
     "sst-log-archive",
     "sst-log-archive-dir",
-    "sst-max-binlogs",
     "sst-special-dirs",
     "sst-syslog",
     "streamfmt",
@@ -203,6 +229,8 @@ fn wrong(accepted: String) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn read(text: &str) -> Result<SstOptions> {
@@ -221,7 +249,7 @@ mod tests {
         let options = read(
             "--rlimit=100m\n--compress=zstd:3\n--polite=ON\n--transport=quic\n--lanes=8\n\
              --sst_initial_timeout=0\n--sst-idle-timeout=7\n--donor-timeout=8\n\
-             --sst-lock-timeout=9\n--sst-reconnect-timeout=10\n--cpat=.*\\.keep$\n--streamfmt=mbstream\n--nonsense=1\n",
+             --sst-lock-timeout=9\n--sst-reconnect-timeout=10\n--cpat=.*\\.keep$\n--sst-max-binlogs=-1\n--data-directory=/d\n--streamfmt=mbstream\n--nonsense=1\n",
         )
         .unwrap();
         let engine = options.engine;
@@ -236,6 +264,8 @@ mod tests {
         assert_eq!(engine.freeze_timeout, Duration::from_secs(9));
         assert_eq!(engine.reconnect_timeout, Duration::from_secs(10));
         assert!(options.cpat.is_some());
+        assert_eq!(options.max_binlogs, -1);
+        assert_eq!(options.data_directory.as_deref(), Some(Path::new("/d")));
     }
 
     #[test]
@@ -264,6 +294,8 @@ mod tests {
                 "--sst-reconnect-timeout=0",
                 "my.cnf [sst] sst-reconnect-timeout=0: use seconds from 1",
             ),
+            ("--sst-max-binlogs=few", "my.cnf [sst] sst-max-binlogs=few: use a number"),
+            ("--data-directory=x", "my.cnf [sst] data-directory=x: use an absolute path"),
             ("--cpat=[", "my.cnf [sst] cpat="),
         ];
         for (text, expected) in cases {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use fastsst_mover::{Code, Error, Progress, Result};
 
 use crate::args::{Args, Role, Server, Transfer};
+use crate::binlogs::Binlogs;
 use crate::config::Config;
+use crate::elsewhere::Elsewhere;
 use crate::exit::Ending;
 use crate::facts::{Facts, SOFTWARE};
 use crate::files::NodeFiles;
@@ -28,6 +30,10 @@ pub(crate) struct Session {
     pub(crate) options: SstOptions,
     pub(crate) layout: Layout,
     pub(crate) files: Arc<NodeFiles>,
+    /// Absent: the server writes none.
+    pub(crate) binlogs: Option<Binlogs>,
+    /// What lies outside of the data directory, when the process began.
+    pub(crate) elsewhere: Elsewhere,
     pub(crate) facts: Facts,
     pub(crate) wsrep: Arc<Wsrep>,
     pub(crate) clock: LockClock,
@@ -50,9 +56,11 @@ impl Session {
         let config = Config::read(&args.defaults)?;
         let options = SstOptions::from_group(&config.sst)?;
         let settings = Settings::new(&args, &config);
-        let layout = Layout::resolve(&args.datadir, &settings)?;
+        let layout = layout(&args, &settings)?;
+        let binlogs = Binlogs::resolve(&layout.datadir, &settings);
+        let elsewhere = elsewhere(args.role, &layout)?;
         let facts = Facts::gather(&layout.datadir, &settings);
-        let files = NodeFiles::new(layout.clone(), &settings, options.cpat.clone());
+        let files = NodeFiles::new(&layout, &settings, options.cpat.clone());
         let clock = LockClock::new(options.engine.freeze_timeout);
         let parent = match args.role {
             Role::Joiner => args.parent,
@@ -63,6 +71,8 @@ impl Session {
             wsrep: Arc::new(Wsrep::new(args.progress)),
             progress: Arc::default(),
             files: Arc::new(files),
+            binlogs,
+            elsewhere,
             ending: ending.clone(),
             args,
             options,
@@ -92,6 +102,30 @@ impl Session {
             clock: self.clock.clone(),
         }
         .start(&self.ending)
+    }
+}
+
+/// The directories, which a donor must have and a joiner may make.
+fn layout(args: &Args, settings: &Settings<'_>) -> Result<Layout> {
+    let mut layout = Layout::resolve(&args.datadir, settings)?;
+    match args.role {
+        Role::Donor => layout.check_homes()?,
+        Role::Joiner => layout.make_homes()?,
+    }
+    if let Some(line) = layout.elsewhere() {
+        tracing::info!("{line}");
+    }
+    Ok(layout)
+}
+
+/// What an old tree of a joiner has elsewhere is of use only; it keeps nobody from joining.
+fn elsewhere(role: Role, layout: &Layout) -> Result<Elsewhere> {
+    match (Elsewhere::find(&layout.datadir), role) {
+        (Err(error), Role::Joiner) => {
+            tracing::warn!("tables outside of the datadir are not looked at: {error}");
+            Ok(Elsewhere::default())
+        }
+        (found, Role::Joiner | Role::Donor) => found,
     }
 }
 

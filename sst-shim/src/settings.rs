@@ -46,6 +46,11 @@ impl<'a> Settings<'a> {
         names.iter().find_map(|name| self.value(name))
     }
 
+    /// Whether an option is there at all, with or without a value.
+    pub(crate) fn is_set(&self, name: &str) -> bool {
+        [self.explicit, self.command_line, self.files].iter().any(|given| given.is_set(name))
+    }
+
     fn of_environment(&self, name: &str) -> Option<String> {
         let (_, variable) = VARIABLES.iter().find(|(option, _)| *option == name)?;
         let value = (self.environment)(variable)?;
