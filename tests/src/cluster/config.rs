@@ -72,6 +72,11 @@ impl Options {
         }
     }
 
+    /// The value of an option in any group.
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0.values().find_map(|group| group.get(name)).map(String::as_str)
+    }
+
     pub(super) fn to_text(&self) -> String {
         let mut text = String::new();
         for (group, options) in &self.0 {

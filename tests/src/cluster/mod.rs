@@ -18,6 +18,7 @@ pub(crate) mod machine;
 mod node;
 mod process;
 mod slot;
+mod spread;
 mod sql;
 mod summary;
 
@@ -70,6 +71,9 @@ pub struct Builder {
     method: Method,
     gcache: String,
     options: Vec<(String, String, String)>,
+    node_options: Vec<(usize, String, String, String)>,
+    arguments: Vec<(usize, String)>,
+    mounts: Vec<(usize, PathBuf, PathBuf)>,
 }
 
 impl Builder {
@@ -91,6 +95,28 @@ impl Builder {
     #[must_use]
     pub fn option(mut self, group: &str, name: &str, value: &str) -> Self {
         self.options.push((group.to_owned(), name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// An option for one node, the first is number 0. `{node}` in the value is the node's
+    /// directory.
+    #[must_use]
+    pub fn node_option(mut self, node: usize, group: &str, name: &str, value: &str) -> Self {
+        self.node_options.push((node, group.to_owned(), name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// An argument for the server of one node, as for [`Builder::node_option`].
+    #[must_use]
+    pub fn argument(mut self, node: usize, argument: &str) -> Self {
+        self.arguments.push((node, argument.to_owned()));
+        self
+    }
+
+    /// What one node finds at `at` is the directory `place`, as if it had a disk of its own there.
+    #[must_use]
+    pub fn mount(mut self, node: usize, place: &Path, at: &Path) -> Self {
+        self.mounts.push((node, place.to_owned(), at.to_owned()));
         self
     }
 
@@ -135,8 +161,17 @@ impl Builder {
             options.set("mysqld", "wsrep_sst_method", self.method.name());
             options.set("mysqld", "wsrep_provider_options", &format!("\"{provider}\""));
             set_all(&mut options, &self.options);
+            let directory = node.display().to_string();
+            let own = |of: &usize| *of == index;
+            for (_, group, name, value) in self.node_options.iter().filter(|it| own(&it.0)) {
+                options.set(group, name, &value.replace("{node}", &directory));
+            }
+            let arguments = self.arguments.iter().filter(|it| own(&it.0));
+            let arguments = arguments.map(|it| it.1.replace("{node}", &directory)).collect();
+            let mounts = self.mounts.iter().filter(|it| own(&it.0));
+            let mounts = mounts.map(|(_, place, at)| (place.clone(), at.clone())).collect();
             let (base, method) = (base.to_owned(), self.method);
-            Plan { name, base, ports: *ports, method, options }
+            Plan { name, base, ports: *ports, method, options, arguments, mounts }
         })
     }
 }
@@ -151,7 +186,14 @@ impl Cluster {
     /// A cluster with the method under test and room for an IST.
     #[must_use]
     pub fn builder() -> Builder {
-        Builder { method: Method::under_test(), gcache: "64M".to_owned(), options: Vec::new() }
+        Builder {
+            method: Method::under_test(),
+            gcache: "64M".to_owned(),
+            options: Vec::new(),
+            node_options: Vec::new(),
+            arguments: Vec::new(),
+            mounts: Vec::new(),
+        }
     }
 
     /// The nodes, as many as were asked for.

@@ -15,6 +15,7 @@ use super::config::{Method, Options, Ports};
 use super::guard::Guard;
 use super::machine::{as_root, give, install_datadir, program};
 use super::process::{self, ProcessId};
+use super::spread;
 use super::sql::{self, Rows};
 use crate::wait::{ASK, run, until, until_every};
 
@@ -47,6 +48,7 @@ pub struct Node {
     directory: PathBuf,
     ports: Ports,
     method: Method,
+    mounts: Vec<(PathBuf, PathBuf)>,
     guard: Arc<Guard>,
     state: Mutex<State>,
 }
@@ -59,11 +61,19 @@ pub(super) struct Plan {
     pub(super) ports: Ports,
     pub(super) method: Method,
     pub(super) options: Options,
+    pub(super) arguments: Vec<String>,
+    /// What only this node sees: a directory, and where.
+    pub(super) mounts: Vec<(PathBuf, PathBuf)>,
 }
+
+/// Puts directories over others for itself alone, then becomes the program behind `--`.
+const MOUNT: &str = r#"while [ "$1" != -- ]; do mount --bind "$1" "$2" && shift 2 || exit; done
+shift; exec "$@""#;
 
 #[derive(Debug)]
 struct State {
     options: Options,
+    arguments: Vec<String>,
     server: Option<Server>,
     orphans: Vec<Orphans>,
 }
@@ -94,13 +104,15 @@ impl Node {
         }
         File::create(directory.join("error.log")).unwrap();
         give(&directory);
-        let state = State { options: plan.options, server: None, orphans: Vec::new() };
+        let (options, arguments) = (plan.options, plan.arguments);
+        let state = State { options, arguments, server: None, orphans: Vec::new() };
         Self {
             name: plan.name,
             base: plan.base,
             directory,
             ports: plan.ports,
             method: plan.method,
+            mounts: plan.mounts,
             guard,
             state: Mutex::new(state),
         }
@@ -133,6 +145,12 @@ impl Node {
     /// Makes the datadir what `mariadb-install-db` makes; without this it is empty.
     pub fn install_datadir(&self) {
         install_datadir(&self.datadir(), &self.directory);
+        let state = self.state();
+        spread::out(&self.datadir(), |option| {
+            let argument = format!("--{option}=");
+            let given = state.arguments.iter().find_map(|it| it.strip_prefix(&argument));
+            given.or_else(|| state.options.value(option)).map(str::to_owned)
+        });
     }
 
     /// Empties the datadir of a node that does not run.
@@ -209,16 +227,35 @@ impl Node {
     }
 
     fn server_command(&self) -> Command {
-        let mut command = Command::new(program("mariadbd"));
+        let mut command = self.program_in_mounts(&program("mariadbd"));
         command.arg(format!("--defaults-file={}", self.config().display()));
+        let arguments = self.state().arguments.clone();
+        // The server looks for these in front only.
+        let (first, rest): (Vec<_>, Vec<_>) =
+            arguments.iter().partition(|argument| argument.starts_with("--defaults-"));
+        command.args(first);
         if as_root() {
             command.arg("--user=mysql");
         }
+        command.args(rest);
         let path = std::env::var("PATH").unwrap_or_default();
         command
             .env("PATH", format!("{}/bin:{path}:/usr/sbin:/sbin", self.base.display()))
             .current_dir(&self.directory)
             .stdin(Stdio::null());
+        command
+    }
+
+    fn program_in_mounts(&self, program_file: &Path) -> Command {
+        if self.mounts.is_empty() {
+            return Command::new(program_file);
+        }
+        let mut command = Command::new(program("unshare"));
+        command.args(["--mount", "--propagation", "private", "--", "sh", "-c", MOUNT, "sh"]);
+        for (place, at) in &self.mounts {
+            command.arg(place).arg(at);
+        }
+        command.arg("--").arg(program_file);
         command
     }
 

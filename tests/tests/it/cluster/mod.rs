@@ -5,10 +5,12 @@
 //! only for ours.
 
 mod donor_dies;
+mod elsewhere;
 mod equipment;
 mod ist;
 mod join;
 mod joiner_dies;
+mod layouts;
 mod rejoin;
 mod rejoin_delta;
 mod resume;
