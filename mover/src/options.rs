@@ -10,6 +10,8 @@ use crate::error::{Code, Error, Result};
 pub struct Options {
     /// Data lanes; `None`: min(cores, 4), as one lane costs at most one core.
     pub lanes: Option<u16>,
+    /// Threads that hash, compress and verify; `None`: one for each core.
+    pub threads: Option<usize>,
     /// Whether chunks are compressed.
     pub compress: Compress,
     /// What carries the lanes.
@@ -41,6 +43,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             lanes: None,
+            threads: None,
             compress: Compress::Auto,
             transport: Transport::Auto,
             rlimit: None,
@@ -73,6 +76,13 @@ impl Options {
             u16::try_from(cores).unwrap_or(DEFAULT_MAX).clamp(1, DEFAULT_MAX)
         })
     }
+
+    /// Threads that hash, compress and verify: the choice, or one for each core.
+    #[must_use]
+    pub fn thread_count(&self) -> usize {
+        let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        self.threads.unwrap_or_else(cores).max(1)
+    }
 }
 
 /// The `compress` option.
@@ -88,9 +98,9 @@ pub enum Compress {
 }
 
 impl Compress {
-    /// Fastest and strongest zstd level accepted (design: -7 to 3 in the controller; the
-    /// operator may ask for what zstd itself offers).
-    pub(crate) const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
+    /// Fastest and strongest zstd level accepted. Why: those of the controller, and for an operator
+    /// what zstd itself offers.
+    pub const LEVELS: std::ops::RangeInclusive<i32> = -7..=19;
 
     /// Reads `auto`, `none`, `zstd` or `zstd:LEVEL`.
     ///

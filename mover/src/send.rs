@@ -26,7 +26,6 @@ mod transport;
 
 pub use self::estimate::{Estimate, estimate};
 
-pub(crate) use self::pipeline::worker_count;
 pub(crate) use self::plan::SMALL_BYTES_MAX;
 
 use std::sync::Arc;

@@ -3,11 +3,14 @@
 
 use std::fmt::{self, Write as _};
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt as _};
 use tracing_subscriber::registry::Registry;
+
+use crate::syslog::Syslog;
 
 /// Crates whose informative lines are for the operator; of the others only errors are.
 const OURS: [&str; 2] = ["wsrep_sst_fastsst", "fastsst"];
@@ -19,6 +22,18 @@ pub(crate) fn start() {
         tracing::debug!("a log exists already");
     }
 }
+
+/// Sends the lines that follow to syslog, too.
+pub(crate) fn also_to_syslog() {
+    match Syslog::connect() {
+        // Only the first one is kept; there is no second.
+        Ok(syslog) => drop(SYSLOG.set(syslog)),
+        Err(error) => tracing::warn!("my.cnf [sst] sst-syslog=1: no syslog is running: {error}"),
+    }
+}
+
+/// Where lines go besides standard error.
+static SYSLOG: OnceLock<Syslog> = OnceLock::new();
 
 /// The form of the stock scripts.
 #[derive(Debug)]
@@ -37,6 +52,9 @@ impl<S: Subscriber> Layer<S> for StockForm {
         let line = format_line(*event.metadata().level(), &text.0, &now);
         // One write a line; nobody could be told about a log that cannot be written.
         let _unwritable = std::io::stderr().lock().write_all(line.as_bytes());
+        if let Some(syslog) = SYSLOG.get() {
+            syslog.send(*event.metadata().level(), &line);
+        }
     }
 }
 

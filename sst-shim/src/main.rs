@@ -33,6 +33,7 @@ mod progress_log;
 mod server_args;
 mod session;
 mod settings;
+mod syslog;
 mod wsrep;
 
 use std::process::ExitCode;
@@ -67,6 +68,12 @@ Options go into the group [sst] of the server's option files; all have defaults:
     sst-max-binlogs      binary logs the donor sends, -1: all (1)
     data-directory       where a joiner puts tables that have DATA DIRECTORY (as at the donor)
     cpat                 pattern of further files that belong to the node (none)
+    threads              threads that hash and compress (one for each core)
+    sst-max-binlogs      accepted; this release transfers no binary logs (1)
+    progress             1: to the error log, none, or a file (1)
+    sst-syslog           on: log lines go to syslog, too (off)
+
+Options of wsrep_sst_rsync, wsrep_sst_mariabackup and xtrabackup-v2 may stay.
 
 Every option, error code and log line is explained in OPERATIONS.md.
 To copy a data directory by hand, use the program fastsst.

@@ -1,5 +1,7 @@
 //! A line every ten seconds that says how far the transfer is.
 
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use fastsst_mover::{Error, Progress, Result};
 use crate::args::Role;
 use crate::exit::Ending;
 use crate::freeze::LockClock;
+use crate::options::ProgressTo;
 use crate::wsrep::Wsrep;
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -18,6 +21,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct ProgressLog {
     pub(crate) role: Role,
+    pub(crate) to: ProgressTo,
     pub(crate) progress: Arc<Progress>,
     pub(crate) wsrep: Arc<Wsrep>,
     pub(crate) clock: LockClock,
@@ -69,10 +73,28 @@ impl ProgressLog {
             if sample.phase == Phase::Done {
                 return Ok(());
             }
-            tracing::info!("{} {}", self.role.name(), sample.line());
+            self.say(&sample.line());
             self.wsrep.progress(sample.done, sample.total)?;
         }
         Ok(())
+    }
+}
+
+impl ProgressLog {
+    /// Writes a line where `[sst] progress` wants it; a file that cannot be written is no reason to
+    /// stop a transfer.
+    fn say(&self, line: &str) {
+        let role = self.role.name();
+        let path = match &self.to {
+            ProgressTo::Log => return tracing::info!("{role} {line}"),
+            ProgressTo::Nowhere => return,
+            ProgressTo::File(path) => path,
+        };
+        let now = jiff::Zoned::now().strftime("%Y%m%d %H:%M:%S");
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        if let Err(error) = file.and_then(|mut file| writeln!(file, "{now} {role} {line}")) {
+            tracing::warn!("my.cnf [sst] progress={}: {error}", path.display());
+        }
     }
 }
 

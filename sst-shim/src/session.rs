@@ -14,8 +14,9 @@ use crate::files::NodeFiles;
 use crate::freeze::LockClock;
 use crate::layout::Layout;
 use crate::liveness;
+use crate::logging;
 use crate::markers::Markers;
-use crate::options::SstOptions;
+use crate::options::{SstOptions, Syslog};
 use crate::progress_log::ProgressLog;
 use crate::settings::Settings;
 use crate::wsrep::Wsrep;
@@ -54,7 +55,10 @@ impl Session {
         tracing::info!("{} {} starts{bypass}", SOFTWARE, args.role.name());
         refuse_server(args.server)?;
         let config = Config::read(&args.defaults)?;
-        let options = SstOptions::from_group(&config.sst)?;
+        let options = SstOptions::read(&config)?;
+        if options.syslog == Syslog::Also {
+            logging::also_to_syslog();
+        }
         let settings = Settings::new(&args, &config);
         let layout = layout(&args, &settings)?;
         let binlogs = Binlogs::resolve(&layout.datadir, &settings);
@@ -97,6 +101,7 @@ impl Session {
     pub(crate) fn report_progress(&self) -> Result<()> {
         ProgressLog {
             role: self.args.role,
+            to: self.options.progress.clone(),
             progress: Arc::clone(&self.progress),
             wsrep: Arc::clone(&self.wsrep),
             clock: self.clock.clone(),

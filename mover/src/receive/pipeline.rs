@@ -74,7 +74,7 @@ impl Pipeline {
         let zero_bytes = Arc::new(AtomicU64::new(0));
         let (groups, groups_rx) = flume::bounded(BETWEEN_STAGES);
         let watched = (arrived_rx.clone(), Arc::clone(&engine), groups_rx.clone());
-        for number in 0..crate::send::worker_count() {
+        for number in 0..joiner.options.thread_count() {
             let worker = VerifyWorker {
                 arrived: arrived_rx.clone(),
                 engine: Arc::clone(&engine),

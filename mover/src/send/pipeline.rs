@@ -223,7 +223,7 @@ impl Pipeline {
         reads: &Receiver<IoDone<ReadTag>>,
         lanes: &Sender<Parcel>,
     ) -> Result<()> {
-        for number in 0..worker_count() {
+        for number in 0..donor.options.thread_count() {
             let worker = EncodeWorker {
                 reads: reads.clone(),
                 encoder: Encoder::new(Arc::clone(&self.compression), self.pools[1].clone())?,
@@ -350,9 +350,4 @@ impl Drop for Pipeline {
 pub(super) struct Batch {
     entries: Vec<Entry>,
     pub(super) files: Vec<Planned>,
-}
-
-/// Threads that hash and compress: one per core.
-pub(crate) fn worker_count() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }

@@ -63,8 +63,25 @@ fn keys_of_other_methods_and_unknown_ones_are_warnings() {
     program.ready();
     program.signal(rustix::process::Signal::TERM);
     let ended = program.wait();
-    ended.assert_says("[WARNING] my.cnf [sst] streamfmt belongs to other SST methods");
-    ended.assert_says("[WARNING] my.cnf [sst] frobnicate is unknown");
+    ended.assert_says("[INFO] my.cnf [sst] streamfmt is not needed: ");
+    ended.assert_says("[WARNING] my.cnf [sst] frobnicate is unknown and ignored");
+}
+
+#[test]
+fn an_unknown_name_comes_with_the_one_that_was_meant() {
+    let node = Node::new("[sst]\nsst-idle-timout = 5\nsst-initial-timeout=1\n");
+    let mut program = Program::start(&mut node.joiner(free_port()));
+    program.ready();
+    let ended = program.wait();
+    ended.assert_says("my.cnf [sst] sst-idle-timout is unknown; did you mean sst-idle-timeout?");
+}
+
+#[test]
+fn encryption_by_other_programs_is_refused() {
+    let node = Node::new("[sst]\nencrypt=1\nencrypt-key=c3c3c3c3\n");
+    let ended = refused(&node, 95, "E29");
+    ended.assert_says("encrypt=1 is key-based encryption");
+    assert!(!ended.log.contains("c3c3"), "{ended:#?}");
 }
 
 #[test]
