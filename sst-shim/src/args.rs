@@ -94,6 +94,8 @@ pub(crate) struct Args {
     pub(crate) defaults: Defaults,
     /// Process id of the joiner's server.
     pub(crate) parent: Option<i32>,
+    /// Version of the server, where it says so.
+    pub(crate) mysqld_version: Option<String>,
     pub(crate) gtid: Gtid,
     /// Options that name files or directories of the server, as the script got them.
     pub(crate) explicit: ServerArgs,
@@ -282,6 +284,7 @@ impl Words {
                 group_suffix: value("defaults-group-suffix"),
             },
             parent: self.named.value("parent").map(parse_pid).transpose()?,
+            mysqld_version: value("mysqld-version"),
             gtid: Gtid {
                 gtid: value("gtid"),
                 domain_id: value("gtid-domain-id"),

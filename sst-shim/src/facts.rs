@@ -1,12 +1,10 @@
 //! Facts about a node that must agree at both ends, compared before anything is touched.
 
-use std::fs;
-use std::path::Path;
-
 use fastsst_mover::options::parse_bytes;
 use fastsst_mover::{Code, Error, Result};
 
 use crate::settings::Settings;
+use crate::version::{Comparison, ServerVersion};
 
 /// Name and version told to the peer.
 pub(crate) const SOFTWARE: &str = concat!("wsrep_sst_fastsst ", env!("CARGO_PKG_VERSION"));
@@ -29,11 +27,11 @@ struct Fact {
 #[derive(Debug)]
 pub(crate) struct Facts {
     must_agree: Vec<Fact>,
-    server_version: Option<String>,
+    server_version: Option<ServerVersion>,
 }
 
 impl Facts {
-    pub(crate) fn gather(datadir: &Path, settings: &Settings<'_>) -> Self {
+    pub(crate) fn gather(server_version: Option<ServerVersion>, settings: &Settings<'_>) -> Self {
         let page = settings.value("innodb-page-size").and_then(|text| parse_bytes(&text).ok());
         let case = settings.value("lower-case-table-names").unwrap_or_else(|| "0".to_owned());
         let must_agree = vec![
@@ -44,13 +42,14 @@ impl Facts {
             },
             Fact { name: "lower-case-table-names", option: "lower_case_table_names", value: case },
         ];
-        Self { must_agree, server_version: version_of_files(datadir) }
+        Self { must_agree, server_version }
     }
 
     /// For the declaration.
     pub(crate) fn properties(&self) -> Vec<(String, String)> {
         let method = (METHOD_VERSION, env!("CARGO_PKG_VERSION"));
-        let version = self.server_version.as_deref().map(|version| (SERVER_VERSION, version));
+        let version = self.server_version.as_ref();
+        let version = version.map(|version| (SERVER_VERSION, version.as_str()));
         let must_agree = self.must_agree.iter().map(|fact| (fact.name, fact.value.as_str()));
         std::iter::once(method)
             .chain(version)
@@ -77,24 +76,55 @@ impl Facts {
                 ));
             }
         }
-        let known = |name| theirs(name).map_or_else(|| "unknown".to_owned(), |v| format!("{v:?}"));
-        tracing::info!(
-            "the donor's files were last upgraded by server version {}, its method version is {}",
-            known(SERVER_VERSION),
-            known(METHOD_VERSION)
-        );
-        Ok(())
+        let donor = theirs(SERVER_VERSION).and_then(|text| ServerVersion::parse(text));
+        check_versions(donor.as_ref(), self.server_version.as_ref())
     }
 }
 
-/// The server version that last upgraded the system tables, the only version that files tell.
-fn version_of_files(datadir: &Path) -> Option<String> {
-    const VERSION_BYTES_MAX: usize = 64;
-    let text = ["mariadb_upgrade_info", "mysql_upgrade_info"]
-        .iter()
-        .find_map(|name| fs::read_to_string(datadir.join(name)).ok())?;
-    let version = text.trim_matches(|c: char| c == '\0' || c.is_whitespace());
-    (!version.is_empty() && version.len() <= VERSION_BYTES_MAX).then(|| version.to_owned())
+/// Whether a node that runs `ours` can use the files of a donor that runs `donor`.
+fn check_versions(donor: Option<&ServerVersion>, ours: Option<&ServerVersion>) -> Result<()> {
+    let (donor, ours) = match (donor, ours) {
+        (Some(donor), Some(ours)) => (donor, ours),
+        (donor, ours) => {
+            let shown = |version: Option<&ServerVersion>| {
+                version.map_or_else(|| "unknown".to_owned(), ToString::to_string)
+            };
+            tracing::info!(
+                "server versions are not compared: the donor's is {}, this node's is {}",
+                shown(donor),
+                shown(ours)
+            );
+            return Ok(());
+        }
+    };
+    let refused = |why: &str| {
+        let what = format!("the donor runs {donor} and this node {ours}: {why}");
+        Err(Error::new(Code::Incompatible, what))
+    };
+    match ours.compare_donor(donor) {
+        Comparison::Same => {
+            tracing::info!("the donor runs {donor}, this node {ours}");
+            Ok(())
+        }
+        Comparison::Upgrade => {
+            tracing::warn!(
+                "the donor runs {donor} and this node {ours}, which upgrades the files it gets{}",
+                ours.after_upgrade()
+            );
+            Ok(())
+        }
+        Comparison::DonorIsNewer => refused(
+            "an older server cannot use files of a newer one; upgrade this node's server, or \
+             choose a donor that is not newer with wsrep_sst_donor",
+        ),
+        Comparison::DonorIsTooOld => refused(
+            "files of servers before MariaDB 10.5 cannot be upgraded like this; upgrade the donor \
+             first, or choose another one with wsrep_sst_donor",
+        ),
+        Comparison::OtherFork => {
+            refused("MariaDB and MySQL cannot use each other's files; copy the data with a dump")
+        }
+    }
 }
 
 #[cfg(test)]
@@ -104,8 +134,13 @@ mod tests {
     use crate::settings::tests::settings;
 
     fn facts(text: &str) -> Facts {
+        of_version(text, None)
+    }
+
+    fn of_version(text: &str, version: Option<&str>) -> Facts {
         let (files, explicit) = (ServerArgs::parse_lines(text), ServerArgs::default());
-        Facts::gather(Path::new("/nonexistent"), &settings(&files, &explicit))
+        let version = version.and_then(ServerVersion::parse);
+        Facts::gather(version, &settings(&files, &explicit))
     }
 
     #[test]
@@ -127,10 +162,21 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_from_the_datadir() {
-        let directory = tempfile::tempdir().unwrap();
-        assert_eq!(version_of_files(directory.path()), None);
-        fs::write(directory.path().join("mysql_upgrade_info"), "10.11.19-MariaDB\0").unwrap();
-        assert_eq!(version_of_files(directory.path()).as_deref(), Some("10.11.19-MariaDB"));
+    fn a_newer_donor_is_refused_with_both_versions_and_an_unknown_one_is_not() {
+        let check = |donor, ours| {
+            let donor = of_version("", donor).properties();
+            of_version("", ours).check(&donor)
+        };
+        let (old, new) = (Some("10.11.19-MariaDB-0+deb12u1"), Some("11.8.3-MariaDB"));
+        let error = check(new, old).unwrap_err();
+        assert_eq!(error.code(), Code::Incompatible);
+        for part in ["MariaDB 11.8.3", "MariaDB 10.11.19", "wsrep_sst_donor"] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        assert_eq!(check(Some("8.0.36"), old).unwrap_err().code(), Code::Incompatible);
+        assert_eq!(check(Some("10.4.2-MariaDB"), old).unwrap_err().code(), Code::Incompatible);
+        for (donor, ours) in [(old, new), (new, None), (None, old), (None, None)] {
+            check(donor, ours).unwrap();
+        }
     }
 }

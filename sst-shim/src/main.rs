@@ -34,6 +34,7 @@ mod server_args;
 mod session;
 mod settings;
 mod syslog;
+mod version;
 mod wsrep;
 
 use std::process::ExitCode;

@@ -19,6 +19,7 @@ use crate::markers::Markers;
 use crate::options::{SstOptions, Syslog};
 use crate::progress_log::ProgressLog;
 use crate::settings::Settings;
+use crate::version;
 use crate::wsrep::Wsrep;
 
 /// Name of the one tree that is transferred.
@@ -63,7 +64,8 @@ impl Session {
         let layout = layout(&args, &settings)?;
         let binlogs = Binlogs::resolve(&layout.datadir, &settings);
         let elsewhere = elsewhere(args.role, &layout)?;
-        let facts = Facts::gather(&layout.datadir, &settings);
+        let version = version::of_server(&args, &layout.datadir, &settings);
+        let facts = Facts::gather(version, &settings);
         let files = NodeFiles::new(&layout, &settings, options.cpat.clone());
         let clock = LockClock::new(options.engine.freeze_timeout);
         let parent = match args.role {
