@@ -45,7 +45,7 @@ fn zstd_level(options: &[&str]) -> i32 {
 /// The number of an option such as `-9`.
 fn digits(options: &[&str]) -> Option<i32> {
     let number = |option: &&str| option.strip_prefix('-')?.parse::<u16>().ok().map(i32::from);
-    options.iter().filter_map(number).last()
+    options.iter().rev().find_map(number)
 }
 
 #[cfg(test)]

@@ -14,3 +14,4 @@ mod arguments;
 mod ending;
 mod refusals;
 mod transfer;
+mod versions;
