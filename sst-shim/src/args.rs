@@ -9,6 +9,7 @@ use std::path::PathBuf;
 
 use fastsst_mover::{Code, Error, Result};
 
+use crate::logging;
 use crate::server_args::ServerArgs;
 
 /// Which end of the transfer this process is.
@@ -183,6 +184,7 @@ pub(crate) fn parse(words: impl IntoIterator<Item = OsString>) -> Result<Invocat
         })?);
     }
     let words = Words::sort(text);
+    logging::speak_to(words.server());
     for name in &words.unknown {
         tracing::warn!("unknown argument {name} is ignored");
     }

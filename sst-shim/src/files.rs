@@ -47,7 +47,7 @@ enum Of {
 struct Rule(&'static str, Of, Old);
 
 /// The first rule that matches decides.
-const RULES: [Rule; 48] = [
+const RULES: [Rule; 51] = [
     // Left behind by the SST methods that unpack beside the data.
     Rule(".sst", Of::Directories, Old::Removed),
     // Ours (.fastsst), file systems' (.snapshot, .zfs), and the home of the user mysql.
@@ -67,6 +67,9 @@ const RULES: [Rule; 48] = [
     Rule("my.cnf", Of::Files, Old::Kept),
     Rule("backup-my.cnf", Of::Files, Old::Kept),
     Rule("*.pem", Of::Files, Old::Kept),
+    Rule("keyring*", Of::Files, Old::Kept),
+    Rule("component_keyring*", Of::Files, Old::Kept),
+    Rule("mysqld.my", Of::Files, Old::Kept),
     Rule("debian-*.flag", Of::Files, Old::Kept),
     Rule("RPM_UPGRADE_*", Of::Files, Old::Kept),
     // What the running server has open or somebody may want to read.
@@ -120,10 +123,14 @@ const DB_OPT: &str = "db.opt";
 const VOLATILE: [&str; 2] = ["mysql/general_log.CS*", "mysql/slow_log.CS*"];
 
 /// What is read after all else of the data directory, by rank, so that what is read later covers
-/// what changed before. `MyRocks`: immutable files before those that name them. The parts of
-/// `parts` follow with higher ranks.
-const LAST: [(&str, u8); 3] =
-    [("#rocksdb/MANIFEST-*", 0), ("#rocksdb/CURRENT", 1), ("#rocksdb/*.log", 2)];
+/// what changed before. `MyRocks`: immutable files before those that name them; then `MySQL`'s
+/// doublewrite files. The parts of `parts` follow with the same rank or higher.
+const LAST: [(&str, u8); 4] = [
+    ("#rocksdb/MANIFEST-*", 0),
+    ("#rocksdb/CURRENT", 1),
+    ("#rocksdb/*.log", 2),
+    ("#ib_*.dblwr", 3),
+];
 
 /// Options that name a file of the node, with the extension the server adds to a name without.
 const FILE_OPTIONS: [(&[&str], &str); 9] = [
@@ -466,6 +473,26 @@ mod tests {
         assert_eq!(class(&node, "mysql/general_log.CSV"), Class::Volatile);
         assert_eq!(class(&node, "mysql/slow_log.CSM"), Class::Volatile);
         assert_eq!(class(&node, "other/slow_log.CSV"), Class::Send);
+    }
+
+    #[test]
+    fn files_of_mysql_have_their_places() {
+        let directory = tempfile::tempdir().unwrap();
+        let node = node(directory.path(), "", None);
+        assert_eq!(class(&node, "mysql.ibd"), Class::Send);
+        let order = ["undo_001", "#ib_16384_0.dblwr", "#innodb_redo/#ib_redo12"];
+        let ranks = order.map(|path| {
+            let class = class(&node, path);
+            let Class::Last(rank) = class else { panic!("{path}: {class:?}") };
+            rank
+        });
+        assert!(ranks.is_sorted() && ranks[0] < ranks[2], "{ranks:?}");
+        assert_eq!(class(&node, "#innodb_redo/#ib_redo13_tmp"), Class::Last(6));
+        for name in ["auto.cnf", "mysqld-auto.cnf", "keyring", "component_keyring_file.cnf"] {
+            assert_eq!(class(&node, name), Class::Skip, "{name}");
+            assert!(node.keep(name.as_bytes()), "{name}");
+        }
+        assert!(!node.keep(b"#innodb_redo") && !node.keep(b"#ib_16384_0.dblwr"));
     }
 
     #[test]

@@ -19,13 +19,11 @@ use fastsst_mover::{Cancel, Code, Error, Freeze, Frozen, Result};
 
 use crate::args::Server;
 use crate::position::Position;
+use crate::quiet::wait_until_quiet;
 use crate::wsrep::Wsrep;
 
 /// How often the files are looked for. Why: writes are stopped meanwhile; a stat costs nothing.
 const POLL: Duration = Duration::from_millis(20);
-
-/// How long MySQL servers may still write after the file appeared (contract 3.4).
-const MYSQL_SETTLE: Duration = Duration::from_secs(2);
 
 /// Largest `tables_flushed` that is read. Why: the server writes less than 200 bytes.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -92,18 +90,25 @@ pub(crate) struct ServerFreeze {
     wsrep: Arc<Wsrep>,
     answer: Answer,
     clock: LockClock,
-    settle: Duration,
+    server: Server,
+    datadir: PathBuf,
 }
 
 impl ServerFreeze {
     pub(crate) fn new(datadir: &Path, wsrep: Arc<Wsrep>, clock: LockClock, server: Server) -> Self {
         let answer =
             Answer { flushed: datadir.join("tables_flushed"), failed: datadir.join("sst_error") };
-        let settle = match server {
-            Server::MariaDb => Duration::ZERO,
-            Server::MysqlWsrep | Server::Pxc => MYSQL_SETTLE,
-        };
-        Self { wsrep, answer, clock, settle }
+        Self { wsrep, answer, clock, server, datadir: datadir.to_owned() }
+    }
+
+    /// Waits for writes that go on after the answer.
+    fn settle(&self, cancel: &Cancel) -> Result<()> {
+        match self.server {
+            Server::MariaDb => Ok(()),
+            Server::MysqlWsrep | Server::Pxc => {
+                wait_until_quiet(&self.datadir, cancel, || self.clock.check())
+            }
+        }
     }
 
     fn wait(&self, cancel: &Cancel) -> Result<Position> {
@@ -125,7 +130,7 @@ impl Freeze for ServerFreeze {
         self.clock.start();
         let frozen = self.wsrep.flush_tables().and_then(|()| {
             let position = self.wait(cancel)?;
-            cancel.sleep(self.settle)?;
+            self.settle(cancel)?;
             Ok(position)
         });
         // On an error the clock runs on: the server may still come to hold its lock, and unlocks

@@ -30,6 +30,7 @@ mod places;
 mod policy;
 mod position;
 mod progress_log;
+mod quiet;
 mod server_args;
 mod session;
 mod settings;

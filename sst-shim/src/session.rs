@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fastsst_mover::{Code, Error, Progress, Result};
+use fastsst_mover::{Progress, Result};
 
 use crate::args::{Args, Role, Server, Transfer};
 use crate::binlogs::Binlogs;
@@ -54,7 +54,7 @@ impl Session {
             Transfer::Snapshot => "",
         };
         tracing::info!("{} {} starts{bypass}", SOFTWARE, args.role.name());
-        refuse_server(args.server)?;
+        note_server(args.server);
         let config = Config::read(&args.defaults)?;
         let options = SstOptions::read(&config)?;
         if options.syslog == Syslog::Also {
@@ -136,17 +136,12 @@ fn elsewhere(role: Role, layout: &Layout) -> Result<Elsewhere> {
     }
 }
 
-fn refuse_server(server: Server) -> Result<()> {
+/// Says what an operator should know of the server that called.
+fn note_server(server: Server) {
     match server {
-        Server::MariaDb => Ok(()),
-        Server::MysqlWsrep => {
-            tracing::warn!("this release has been tested with MariaDB only, not with this server");
-            Ok(())
-        }
-        Server::Pxc => Err(Error::new(
-            Code::Unsupported,
-            "this release does not serve Percona XtraDB Cluster; set wsrep_sst_method to \
-             xtrabackup-v2",
-        )),
+        Server::MariaDb => {}
+        Server::MysqlWsrep | Server::Pxc => tracing::warn!(
+            "fastsst follows this server's SST protocol, but has not been tried with the server itself"
+        ),
     }
 }

@@ -134,12 +134,3 @@ fn a_port_in_use_is_refused() {
     ended.assert_says(&port.to_string());
     assert!(ended.lines.is_empty() && node.files().is_empty(), "{ended:#?}");
 }
-
-#[test]
-fn percona_is_refused() {
-    let node = Node::new("");
-    let mut command = Command::new(PROGRAM);
-    command.args(["--role", "joiner", "--address", "h", "--basedir", "/usr", "--plugindir", "/p"]);
-    command.args(["--mysqld-version", "8.0.36", "--datadir"]).arg(node.datadir());
-    Program::start(&mut command).wait().assert_failed(95, "E29");
-}
