@@ -20,6 +20,11 @@ const VARIABLE: &str = "WSREP_SST_OPT_REMOTE_AUTH";
 /// The key on standard input; the user beside it says nothing.
 const KEY: &str = "sst_remote_password";
 
+/// The key of the donor's own account, and how the name of one made for one SST begins. Source:
+/// MariaDB 11.6 and newer (contract 1.6).
+const ACCOUNT_KEY: &str = "sst_user";
+const TEMPORARY_ACCOUNT: &str = "wsrep.sst.";
+
 /// How long the server may take to write. Why: it may create an account before (contract 1.6).
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -42,6 +47,12 @@ pub(crate) fn token() -> Result<Secret> {
         return Err(missing());
     }
     let text = read_until_key(&stdin)?;
+    if has_temporary_account(&text) {
+        tracing::info!(
+            "the server made an account with all privileges for this transfer, which fastsst does \
+             not use; set wsrep_sst_auth='fastsst:none' on all nodes and it makes none"
+        );
+    }
     value_of(KEY, &text).map_or_else(|| Err(missing()), parse_token)
 }
 
@@ -78,6 +89,11 @@ fn has_complete_key(bytes: &[u8]) -> bool {
     std::str::from_utf8(complete).is_ok_and(|text| value_of(KEY, text).is_some())
 }
 
+/// Whether the server made an account because no one is configured and it does not know the method.
+fn has_temporary_account(text: &str) -> bool {
+    value_of(ACCOUNT_KEY, text).is_some_and(|user| user.starts_with(TEMPORARY_ACCOUNT))
+}
+
 fn value_of<'a>(key: &str, text: &'a str) -> Option<&'a str> {
     text.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='))
 }
@@ -101,5 +117,13 @@ mod tests {
         assert!(has_complete_key(text.as_bytes()));
         assert!(!has_complete_key(text.trim_end().as_bytes()), "the line is not complete yet");
         assert_eq!(value_of(KEY, "sst_password=p\n"), None);
+    }
+
+    #[test]
+    fn only_an_account_that_the_server_made_is_spoken_of() {
+        assert!(has_temporary_account("sst_user=wsrep.sst.261125_101112_n\nsst_password=p\n"));
+        for text in ["sst_user=fastsst\n", "sst_user=mysql.pxc.sst.user\n", "", "sst_user\n"] {
+            assert!(!has_temporary_account(text), "{text}");
+        }
     }
 }

@@ -16,6 +16,7 @@ pub mod lookalike;
 pub mod recording_disk;
 pub mod relay;
 pub mod small_disk;
+pub mod standin;
 pub mod stranger;
 pub mod transfer;
 pub mod wait;

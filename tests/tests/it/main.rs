@@ -9,5 +9,6 @@
 
 mod cluster;
 mod crash_images;
+mod standin;
 mod tidy;
 mod transfer;
