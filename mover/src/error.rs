@@ -34,7 +34,7 @@ pub enum Code {
     Ticket = 10,
     /// Network: the peer cannot be reached.
     Unreachable = 11,
-    /// Trust: the peer's key is not the one in the ticket.
+    /// Trust: the peer's key is not the one in the ticket, or its certificate not what is demanded.
     WrongKey = 12,
     /// Trust: a token proof is wrong, or the ticket was used before.
     WrongToken = 13,

@@ -27,6 +27,7 @@ pub mod disk;
 pub mod in_use;
 pub mod net;
 pub mod pool;
+pub mod tls;
 
 mod bottleneck;
 mod carried;
@@ -55,3 +56,4 @@ pub use receive::{AnyDonor, JoinerPolicy, ReceiveConfig, Received, Receiver, Tar
 pub use send::{BypassConfig, Estimate, SendConfig, Sent, estimate, send, send_bypass};
 pub use staging::{Owner, Place};
 pub use summary::Summary;
+pub use tls::Tls;

@@ -37,6 +37,8 @@ pub struct Options {
     pub manifest: bool,
     /// Which way to read and write files.
     pub io: crate::disk::IoPreference,
+    /// Certificates, on top of what the ticket says.
+    pub tls: crate::tls::Tls,
 }
 
 impl Default for Options {
@@ -62,6 +64,7 @@ impl Default for Options {
             polite: false,
             manifest: false,
             io: crate::disk::IoPreference::Auto,
+            tls: crate::tls::Tls::default(),
         }
     }
 }

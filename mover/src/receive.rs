@@ -105,10 +105,9 @@ impl Receiver {
     /// E03, E05, E06, ...: whatever can be known before a donor comes.
     pub fn bind(config: ReceiveConfig) -> Result<Self> {
         let ReceiveConfig { places, listen, options, owner, software } = config;
-        let identity = Identity::generate()?;
+        let identity = Identity::new(&options.tls)?;
         // The port first: it is the cheaper thing to be refused, and leaves no trace.
-        let net = NetOptions { transport: options.transport, ..NetOptions::default() };
-        let listener = Listener::bind(listen, &identity, &net)?;
+        let listener = Listener::bind(listen, &identity, &NetOptions::of(&options))?;
         if let Some(advice) = listener.buffers().and_then(|buffers| buffers.advice()) {
             tracing::info!("{advice}");
         }

@@ -4,14 +4,11 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::{ClientConfig, ConnectionError, Endpoint, ServerConfig};
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs as provider;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
-use rustls::server::AlwaysResolvesServerRawPublicKeys;
-use rustls::sign::CertifiedKey;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{DigitallySignedStruct, SignatureScheme};
 
 /// What they speak. Source: RFC 9114, section 3.1.
@@ -90,17 +87,16 @@ fn local() -> SocketAddr {
 }
 
 fn server_config() -> ServerConfig {
-    let pair = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_ASN1_SIGNING).unwrap();
-    let der = pair.to_pkcs8v1().unwrap();
-    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der.as_ref()));
-    let key = provider::sign::any_ecdsa_type(&der).unwrap();
-    let public = CertificateDer::from(key.public_key().unwrap().as_ref().to_vec());
-    let certified = Arc::new(CertifiedKey::new(vec![public], key));
+    let pair = rcgen::KeyPair::generate().unwrap();
+    let about = rcgen::CertificateParams::new(["db.example".to_owned()]).unwrap();
+    let certificate = about.self_signed(&pair).unwrap();
+    let key = PrivateKeyDer::Pkcs8(pair.serialize_der().into());
     let mut config = rustls::ServerConfig::builder_with_provider(crypto())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(certified)));
+        .with_single_cert(vec![certificate.into()], key)
+        .unwrap();
     config.alpn_protocols = vec![ALPN.to_vec()];
     ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config).unwrap()))
 }
@@ -160,10 +156,6 @@ impl ServerCertVerifier for AnyKey {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         vec![SignatureScheme::ECDSA_NISTP256_SHA256]
-    }
-
-    fn requires_raw_public_keys(&self) -> bool {
-        true
     }
 }
 

@@ -26,6 +26,7 @@ mod accept;
 mod attempts;
 mod connect;
 mod connection;
+mod findings;
 mod framing;
 mod lane;
 mod lane_port;
@@ -39,6 +40,7 @@ mod tcp;
 mod tcp_dial;
 mod tcp_socket;
 mod tls;
+mod verifier;
 
 use std::time::Duration;
 
@@ -54,7 +56,8 @@ pub use lane_socket::LaneSocket;
 pub use socket::BufferSizes;
 pub use tls::{Identity, Pin};
 
-use crate::options::Transport;
+use crate::options::{Options, Transport};
+use crate::tls::Tls;
 
 /// What the owner may choose about connections.
 #[derive(Debug, Clone)]
@@ -69,6 +72,20 @@ pub struct NetOptions {
     pub socket_buffer_bytes: usize,
     /// Largest UDP payload to try, whatever the route allows. Unit: bytes.
     pub datagram_bytes_max: u16,
+    /// What a donor shows and demands; a joiner's is in its [`Identity`].
+    pub tls: Tls,
+}
+
+impl NetOptions {
+    /// What of a transfer's options concerns connections.
+    pub(crate) fn of(options: &Options) -> Self {
+        Self {
+            transport: options.transport,
+            connect_timeout: options.connect_timeout,
+            tls: options.tls.clone(),
+            ..Self::default()
+        }
+    }
 }
 
 impl Default for NetOptions {
@@ -81,6 +98,7 @@ impl Default for NetOptions {
             silence: Duration::from_millis(PEER_SILENCE_MS),
             socket_buffer_bytes: 8 << 20,
             datagram_bytes_max: socket::BATCH_BYTES_MAX,
+            tls: Tls::default(),
         }
     }
 }

@@ -14,6 +14,7 @@ use quinn::{
     ConnectionError, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ReadError,
     TokioRuntime, TransportConfig, VarInt, WriteError,
 };
+use rustls::AlertDescription;
 use tokio::task::AbortHandle;
 
 use super::connection::{
@@ -23,6 +24,7 @@ use super::connection::{
 use super::lane::{LaneReader, LaneWriter};
 use super::route::QUIC_DATAGRAM_BYTES_MIN;
 use super::socket::{QuicSocket, Reachability};
+use super::tls::{about_certificates, not_accepted, refused_by};
 use crate::error::{Code, Error, Result};
 
 /// Bytes of the stream a peer may send before it hears from the reader.
@@ -363,6 +365,9 @@ fn watch(
 ///
 /// `Unreachable` is worth another attempt.
 pub(super) fn handshake_error(peer: SocketAddr, error: ConnectionError) -> Error {
+    if let Some(about) = about_certificate(peer, &error) {
+        return about;
+    }
     let not_fastsst =
         || Error::new(Code::NotFastsst, format!("what answers at {peer} is not fastsst"));
     match error {
@@ -386,8 +391,29 @@ pub(super) fn handshake_error(peer: SocketAddr, error: ConnectionError) -> Error
     }
 }
 
+/// The error of a connection that ended because of a certificate: the peer's, when this end found
+/// fault with it, or ours.
+fn about_certificate(peer: SocketAddr, error: &ConnectionError) -> Option<Error> {
+    let alert = |code: u64| {
+        let alert = TLS_ALERT_CODES.contains(&code).then(|| code - TLS_ALERT_CODES.start);
+        alert.and_then(|alert| u8::try_from(alert).ok()).map(AlertDescription::from)
+    };
+    if let ConnectionError::TransportError(fault) = error {
+        let about = alert(u64::from(fault.code)).and_then(about_certificates);
+        return about.map(|_| not_accepted(peer, &fault.reason));
+    }
+    if let ConnectionError::ConnectionClosed(close) = error {
+        return refused_by(peer, alert(u64::from(close.error_code))?);
+    }
+    None
+}
+
 /// The error of an established connection that ended.
 fn lost(peer: SocketAddr, silence: Duration, error: ConnectionError) -> Error {
+    // A donor's handshake is over before the joiner has looked at its certificate.
+    if let Some(about) = about_certificate(peer, &error) {
+        return about;
+    }
     match error {
         ConnectionError::TimedOut => silent(peer, silence),
         ConnectionError::Reset => {

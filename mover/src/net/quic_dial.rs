@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicClientConfig;
@@ -13,9 +12,10 @@ use super::attempts::{REFUSED_ATTEMPT, no_answer};
 use super::connection::Connection;
 use super::quic::{self, handshake_error};
 use super::socket::{self, Bound, QuicSocket};
-use super::tls::{PinnedClient, SERVER_NAME, wrong_key_of};
+use super::tls::{PinnedClient, SERVER_NAME};
 use super::{NetOptions, Pin, route};
 use crate::error::{Error, Result};
+use crate::tls::Tls;
 
 /// One socket and what is needed to try it again.
 #[derive(Debug)]
@@ -25,6 +25,7 @@ pub(super) struct QuicDialer {
     target: SocketAddr,
     datagram_bytes_max: u16,
     silence: Duration,
+    tls: Tls,
 }
 
 impl QuicDialer {
@@ -37,14 +38,15 @@ impl QuicDialer {
             .min(socket::BATCH_BYTES_MAX);
         let socket = QuicSocket::new(bound.socket)?;
         let endpoint = quic::endpoint(&socket, None)?;
-        Ok(Self { endpoint, socket, target, datagram_bytes_max, silence: options.silence })
+        let (silence, tls) = (options.silence, options.tls.clone());
+        Ok(Self { endpoint, socket, target, datagram_bytes_max, silence, tls })
     }
 
     /// One attempt. `Unreachable` may be tried again, nothing else may.
     ///
     /// Errors: as [`super::connect()`].
     pub(super) async fn dial(&self, pin: Pin, patience: Duration) -> Result<Connection> {
-        let PinnedClient { config, wrong_key } = PinnedClient::new(pin)?;
+        let PinnedClient { config, findings } = PinnedClient::new(pin, &self.tls)?;
         let crypto = QuicClientConfig::try_from(config)
             .map_err(|error| Error::bug("TLS settings without AES-128").because(error))?;
         let transport = quic::donor_transport(self.datagram_bytes_max, self.silence)?;
@@ -69,13 +71,20 @@ impl QuicDialer {
         };
         match outcome {
             Ok(Ok((quic, streams))) => {
+                if let Some(error) = findings.empty_handed(self.target) {
+                    // The joiner hears of it by our last handshake message, if that gets out.
+                    if let Err(silent) = timeout(quic::CLOSE_WAIT, quic.closed()).await {
+                        tracing::debug!(%silent, "the joiner did not refuse in time");
+                    }
+                    return Err(error);
+                }
                 let of = (self.endpoint.clone(), Arc::clone(&self.socket));
                 quic::connection(quic, of, self.silence, streams)
             }
-            Ok(Err(error)) if wrong_key.load(Ordering::Relaxed) => {
-                Err(wrong_key_of(self.target).because(error))
-            }
-            Ok(Err(error)) => Err(handshake_error(self.target, error)),
+            Ok(Err(error)) => Err(match findings.refusal(self.target) {
+                Some(refusal) => refusal,
+                None => handshake_error(self.target, error),
+            }),
             Err(_) if reachability.refused_for().is_some() => {
                 Err(no_answer(self.target, "nothing listens there"))
             }

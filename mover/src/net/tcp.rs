@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::{Buf, Bytes};
 use fastsst_proto::Exporter;
 use fastsst_proto::limits::PEER_SILENCE_MS;
+use rustls::AlertDescription;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -26,6 +27,7 @@ use super::connection::{
 };
 use super::lane::{LaneReader, LaneWriter};
 use super::quic::{CLOSE_WAIT, silent};
+use super::tls::refused_by;
 use crate::error::{Code, Error, Result};
 
 /// Pieces handed to TLS at a time. Why: a chunk's header and its payload.
@@ -247,8 +249,23 @@ fn advance(chunks: &mut [Bytes], mut taken: usize) {
     }
 }
 
+/// What TLS has to say of a failed read, write or handshake.
+pub(super) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// The alert by which the peer ended the connection.
+pub(super) fn alert_of(error: &rustls::Error) -> Option<AlertDescription> {
+    if let rustls::Error::AlertReceived(alert) = error { Some(*alert) } else { None }
+}
+
 /// The error of an established connection that ended.
 pub(super) fn lost(peer: SocketAddr, error: io::Error) -> Error {
+    // A donor's handshake is over before the joiner has looked at its certificate.
+    let alert = tls_error(&error).and_then(alert_of);
+    if let Some(refused) = alert.and_then(|alert| refused_by(peer, alert)) {
+        return refused;
+    }
     let kind = error.kind();
     let what = if kind == io::ErrorKind::UnexpectedEof {
         format!("{peer} was cut off, or its process is gone")
@@ -292,6 +309,16 @@ impl Io {
         let twin = std::net::TcpStream::from(SockRef::from(&self.socket).try_clone()?);
         self.socket = TcpStream::from_std(twin)?;
         Ok(())
+    }
+
+    /// Ends our direction and waits, not long, for the peer to end its own: a socket that is
+    /// closed with something unread in it makes the kernel take back what the peer has not got.
+    pub(super) async fn hear_out(&mut self) {
+        if let Err(error) = SockRef::from(&self.socket).shutdown(std::net::Shutdown::Write) {
+            tracing::trace!(%error, "nothing to end");
+        }
+        let heard_out = std::future::poll_fn(|cx| self.poll_drain(cx));
+        timeout(CLOSE_WAIT, heard_out).await.unwrap_or(());
     }
 
     /// Reads and drops until the peer has ended its direction.

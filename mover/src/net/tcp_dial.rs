@@ -3,7 +3,6 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use fastsst_proto::{EXPORTER_LABEL, Exporter};
@@ -16,9 +15,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 use super::accept::left_early;
 use super::attempts::no_answer;
 use super::connection::{Connection, canonical};
-use super::tcp::{self, Io};
+use super::tcp::{self, Io, alert_of, tls_error};
 use super::tcp_socket::{Patience, prepare};
-use super::tls::{ALPN, PinnedClient, SERVER_NAME, wrong_key_of};
+use super::tls::{ALPN, PinnedClient, SERVER_NAME, not_accepted, refused_by};
 use super::{NetOptions, Pin};
 use crate::error::{Code, Error, Result};
 
@@ -47,7 +46,7 @@ pub(super) async fn dial(
     options: &NetOptions,
     patience: Duration,
 ) -> Result<Connection> {
-    let PinnedClient { config, wrong_key } = PinnedClient::new(pin)?;
+    let PinnedClient { config, findings } = PinnedClient::new(pin, &options.tls)?;
     let name = ServerName::try_from(SERVER_NAME)
         .map_err(|error| Error::bug("the server's name is none").because(error))?;
     let (kernel, silence) = match purpose {
@@ -62,17 +61,11 @@ pub(super) async fn dial(
             session.set_buffer_limit(Some(RECORDS_BYTES_MAX));
         });
         match shaking.await {
-            Ok(stream) => Ok(TlsStream::from(stream)),
-            Err(error) if wrong_key.load(Ordering::Relaxed) => {
-                Err(wrong_key_of(target).because(error))
-            }
-            Err(error) => Err(match (handshake_error(target, error), purpose) {
-                // The conversation has proven who is there: a stranger is damage.
-                (error, Purpose::Lane) if error.code() == Code::NotFastsst => {
-                    damaged(target).because(error)
-                }
-                (error, _) => error,
-            }),
+            Ok(stream) => findings.empty_handed(target).map_or(Ok(TlsStream::from(stream)), Err),
+            Err(error) => match findings.refusal(target) {
+                Some(refusal) => Err(refusal.because(error)),
+                None => Err(unshaken(target, purpose, error)),
+            },
         }
     };
     match timeout(patience, connecting).await {
@@ -92,9 +85,16 @@ pub(super) async fn accept(
     let shaking = TlsAcceptor::from(config).accept_with(Io::new(socket), |session| {
         session.set_buffer_limit(Some(RECORDS_BYTES_MAX));
     });
-    match shaking.await {
+    match shaking.into_fallible().await {
         Ok(stream) => join(TlsStream::from(stream), peer, None),
-        Err(error) => Err(left_early(peer, handshake_error(peer, error))),
+        Err((error, mut socket)) => {
+            let error = handshake_error(peer, error);
+            if error.code() == Code::WrongKey {
+                // Its own handshake is over and it talks already.
+                socket.hear_out().await;
+            }
+            Err(left_early(peer, error))
+        }
     }
 }
 
@@ -123,11 +123,25 @@ fn refused(target: SocketAddr, error: io::Error) -> Error {
     no_answer(target, what).because(error)
 }
 
+/// The error of a handshake that the joiner ended.
+fn unshaken(target: SocketAddr, purpose: Purpose, error: io::Error) -> Error {
+    match (handshake_error(target, error), purpose) {
+        // The conversation has proven who is there: a stranger is damage.
+        (error, Purpose::Lane) if error.code() == Code::NotFastsst => {
+            damaged(target).because(error)
+        }
+        (error, _) => error,
+    }
+}
+
 /// The error of a handshake that failed for another reason than the key.
 ///
 /// `Unreachable` is worth another attempt.
 fn handshake_error(peer: SocketAddr, error: io::Error) -> Error {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let tls = tls_error(&error);
+    if let Some(refused) = tls.and_then(alert_of).and_then(|alert| refused_by(peer, alert)) {
+        return refused;
+    }
     match tls {
         // The other end is of our kind and has had enough, as one that has no place left.
         Some(rustls::Error::AlertReceived(
@@ -137,6 +151,8 @@ fn handshake_error(peer: SocketAddr, error: io::Error) -> Error {
             let what = format!("{peer} closed the connection in the handshake");
             Error::new(Code::Unreachable, what).because(error)
         }
+        Some(rustls::Error::InvalidCertificate(why)) => not_accepted(peer, why),
+        Some(rustls::Error::NoCertificatesPresented) => not_accepted(peer, "it shows none"),
         // It has our keys and not our bytes: they were changed on the way.
         Some(
             rustls::Error::DecryptError

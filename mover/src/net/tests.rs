@@ -520,5 +520,6 @@ async fn a_quarter_of_a_gigabyte_arrives_intact(transport: Transport) {
     assert!(stats.bytes_sent > (CHUNKS * MIB) as u64, "{stats:?}");
 }
 
+mod certificates;
 mod choice;
 mod tcp;

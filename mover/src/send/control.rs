@@ -185,11 +185,7 @@ impl Loop {
     }
 
     async fn connect(&self) -> Result<Talk<DonorSession>> {
-        let net = NetOptions {
-            transport: self.options.transport,
-            connect_timeout: self.options.connect_timeout,
-            ..Default::default()
-        };
+        let net = NetOptions::of(&self.options);
         let Ticket { host, port, pin, token } = &self.ticket;
         let reached = net::connect(host, *port, *pin, &net).await?;
         let net::Reached { connection, other_failed } = reached;

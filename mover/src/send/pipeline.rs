@@ -106,7 +106,7 @@ impl Pipeline {
             token: donor.ticket.token.clone(),
             transfer,
             software: donor.software.clone(),
-            net: NetOptions { connect_timeout: options.connect_timeout, ..Default::default() },
+            net: NetOptions::of(options),
             switch: Switch::new(Decision::new(options.transport, way, lanes, Instant::now())),
             carried: Carried::default(),
             notices: Notices::default(),

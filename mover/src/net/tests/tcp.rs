@@ -105,7 +105,7 @@ async fn another_application_is_turned_away_and_so_is_one_without_a_name() {
     let joiner = Joiner::at("127.0.0.1", Transport::Tcp);
     for protocols in [vec![b"h2".to_vec()], Vec::new()] {
         let accepting = joiner.accept_one();
-        let mut config = PinnedClient::new(joiner.identity.pin()).unwrap().config;
+        let mut config = PinnedClient::new(joiner.identity.pin(), &Tls::default()).unwrap().config;
         config.alpn_protocols = protocols;
         let socket = TcpStream::connect(("127.0.0.1", joiner.port)).await.unwrap();
         let name = "fastsst".try_into().unwrap();
