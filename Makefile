@@ -14,7 +14,7 @@ BARE := x86_64-unknown-none
 bare_target = $$(d=$$(rustc --print target-libdir --target $(BARE) 2>/dev/null) && [ -d "$$d" ] \
 	&& echo $(BARE) || rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: demo test crash bench bench-micro build bare lint fmt deps install clean
+.PHONY: demo test crash mtr bench bench-micro build bare lint fmt deps install clean
 
 # A second node joins a cluster by fastsst, then by rsync: one table.
 demo: build
@@ -32,6 +32,13 @@ test: deps
 crash: build
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" FASTSST_CRASH_IMAGES=all \
 	$(CARGO) test --locked --release -p fastsst-tests --test it crash_images -- --test-threads=2
+
+# MariaDB's own tests of the rsync method, with fastsst in its place; METHOD=rsync is the control.
+# TESTS="galera.galera_sst_rsync2" chooses, REPEAT=1 is quicker.
+METHOD ?= fastsst
+REPEAT ?= 3
+mtr: build
+	REPEAT="$(REPEAT)" bash .ci/mtr "$(METHOD)" "$(TARGET)/release" "$(TARGET)/mtr-logs" $(TESTS)
 
 # fastsst beside its rivals, as docs/BENCHMARKS.md describes; tables, figures and charts go to
 # docs/bench. Another choice: BENCH="--mib 512 --runs 3 --dir /srv --scenario datadir"

@@ -9,6 +9,7 @@
 
 mod cluster;
 mod crash_images;
+mod mtr;
 mod standin;
 mod tidy;
 mod transfer;
