@@ -14,7 +14,8 @@ BARE := x86_64-unknown-none
 bare_target = $$(d=$$(rustc --print target-libdir --target $(BARE) 2>/dev/null) && [ -d "$$d" ] \
 	&& echo $(BARE) || rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: demo test crash mtr bench bench-micro build bare lint fmt deps install clean
+.PHONY: demo test crash mtr trixie test-11.8 bench bench-micro build bare lint fmt deps \
+	install clean
 
 # A second node joins a cluster by fastsst, then by rsync: one table.
 demo: build
@@ -22,9 +23,11 @@ demo: build
 	$(CARGO) run --locked --release --quiet -p fastsst-tests --bin fastsst-demo
 
 # Everything a change must pass. Ends with the summary of the tests on real servers.
-test: deps
+test: deps trixie
 	$(MAKE) bare lint build
 	$(CARGO) test --locked --release --workspace --doc
+	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
+	$(CARGO) test --locked --release -p fastsst-tests --test systems mariadb_11_8::an_empty_node
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
 	$(CARGO) test --locked --release --workspace --lib --bins --tests -- --test-threads=2
 
@@ -39,6 +42,15 @@ METHOD ?= fastsst
 REPEAT ?= 3
 mtr: build
 	REPEAT="$(REPEAT)" bash .ci/mtr "$(METHOD)" "$(TARGET)/release" "$(TARGET)/mtr-logs" $(TESTS)
+
+# Debian 13 with MariaDB 11.8 in a directory, once; needs root, and the network the first time.
+trixie: deps
+	@bash .ci/trixie "$(TARGET)/trixie"
+
+# MariaDB 11.8, alone and beside this machine's server; one of these is in `make test`. Needs root.
+test-11.8: build trixie
+	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
+	$(CARGO) test --locked --release -p fastsst-tests --test systems mariadb_11_8 -- --test-threads=2
 
 # fastsst beside its rivals, as docs/BENCHMARKS.md describes; tables, figures and charts go to
 # docs/bench. Another choice: BENCH="--mib 512 --runs 3 --dir /srv --scenario datadir"

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use super::server::Server;
+
 /// Size of the redo log.
 pub(super) const LOG_FILE_SIZE: &str = "96M";
 
@@ -54,6 +56,8 @@ pub(super) struct Places<'a> {
     pub(super) base: &'a Path,
     /// The node's own directory.
     pub(super) node: &'a Path,
+    /// Where its programs and their files are.
+    pub(super) server: Server,
 }
 
 /// Options by group (`mysqld`, `sst`, ...), a later value for a name replaces an earlier one.
@@ -97,9 +101,9 @@ pub(super) fn server_options(places: &Places<'_>, ports: &Ports, name: &str) -> 
     // A server looks for its SST script in <basedir>/bin before PATH: basedir is ours, so that a
     // test never runs a script that the machine has installed.
     set("basedir", &places.base.display().to_string());
-    set("plugin_dir", "/usr/lib/mysql/plugin");
-    set("lc_messages_dir", "/usr/share/mysql");
-    set("character_sets_dir", "/usr/share/mysql/charsets");
+    set("plugin_dir", &places.server.plugins());
+    set("lc_messages_dir", &places.server.share());
+    set("character_sets_dir", &format!("{}/charsets", places.server.share()));
     set("datadir", &format!("{node}/data"));
     set("tmpdir", &format!("{node}/tmp"));
     set("socket", &format!("{node}/sock"));
@@ -117,7 +121,7 @@ pub(super) fn server_options(places: &Places<'_>, ports: &Ports, name: &str) -> 
     set("default_storage_engine", "InnoDB");
     set("binlog_format", "ROW");
     set("wsrep_on", "ON");
-    set("wsrep_provider", super::machine::provider());
+    set("wsrep_provider", &places.server.provider());
     set("wsrep_node_name", name);
     set("wsrep_node_address", &format!("127.0.0.1:{}", ports.group));
     set("wsrep_node_incoming_address", &format!("127.0.0.1:{}", ports.client));

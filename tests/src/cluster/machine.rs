@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::process::getuid;
 
+use super::server::Server;
 use crate::wait::succeed;
 
 /// Name of the binary a server starts for `wsrep_sst_method=fastsst`.
@@ -18,10 +19,7 @@ pub const SHIM: &str = "wsrep_sst_fastsst";
 pub const TOOL: &str = "fastsst";
 
 /// Where programs are looked for after `PATH`; an ordinary user's `PATH` lacks some of them.
-const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
-
-/// Where Debian's releases put the provider.
-const PROVIDERS: [&str; 2] = ["/usr/lib/galera/libgalera_smm.so", "/usr/lib/libgalera_smm.so"];
+pub(super) const SYSTEM_PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// Creating a datadir. Why: it takes 2 to 5 s here, and disks of test machines can be slow.
 const INSTALL: Duration = Duration::from_secs(120);
@@ -40,14 +38,6 @@ pub fn program(name: &str) -> PathBuf {
         .map(|directory| directory.join(name))
         .find(|file| file.is_file())
         .unwrap_or_else(|| panic!("{name} is not installed: run `make deps`"))
-}
-
-/// Galera's library.
-pub(super) fn provider() -> &'static str {
-    PROVIDERS
-        .into_iter()
-        .find(|file| Path::new(file).is_file())
-        .unwrap_or_else(|| panic!("none of {PROVIDERS:?} is installed: run `make deps`"))
 }
 
 /// Whether servers must be told to become `mysql`: only root can, and only root needs to.
@@ -130,30 +120,31 @@ pub(super) fn install_binaries(into: &Path) {
     }
 }
 
-/// Makes `datadir` what `mariadb-install-db` makes; `scratch` is a directory of the caller.
+/// Makes `datadir` what the server's `mariadb-install-db` makes; `scratch` is a directory of the
+/// caller, below the directory `base` of its cluster.
 ///
 /// The result is kept beside cargo's artefacts, per server version and account, because
 /// every cluster needs it and making it takes seconds.
-pub(super) fn install_datadir(datadir: &Path, scratch: &Path) {
+pub(super) fn install_datadir(server: Server, datadir: &Path, (base, scratch): (&Path, &Path)) {
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let version = succeed(Command::new(program("mariadbd")).args(["--no-defaults", "-V"]), COPY);
+    let version = succeed(server.command("mariadbd", base).args(["--no-defaults", "-V"]), COPY);
     let version = version.split_whitespace().nth(2).expect("mariadbd  Ver X").to_owned();
     let name = format!("fastsst-datadir-{}-{version}", getuid().as_raw());
     let template = target_directory().0.join(name);
     {
         let _turn = ONE_AT_A_TIME.lock();
         if !template.is_dir() {
-            make_template(&template, scratch);
+            make_template(server, &template, (base, scratch));
         }
     }
     copy(&template.join("."), datadir);
 }
 
-fn make_template(template: &Path, scratch: &Path) {
+fn make_template(server: Server, template: &Path, (base, scratch): (&Path, &Path)) {
     let fresh = scratch.join("template");
     fs::create_dir(&fresh).unwrap();
     give(&fresh);
-    let mut command = Command::new(program("mariadb-install-db"));
+    let mut command = server.command("mariadb-install-db", base);
     command
         .args(["--no-defaults", "--skip-test-db", "--skip-name-resolve", "--force"])
         .arg("--auth-root-authentication-method=socket")

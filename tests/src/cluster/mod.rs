@@ -17,6 +17,7 @@ mod load;
 pub(crate) mod machine;
 mod node;
 mod process;
+mod server;
 mod slot;
 mod spread;
 mod sql;
@@ -36,6 +37,7 @@ pub use load::{Seen, WriteLoad};
 pub use machine::{SHIM, TOOL, program};
 pub use node::{LogMark, Node};
 pub use process::ProcessId;
+pub use server::Server;
 pub use sql::Rows;
 pub use summary::Figures;
 
@@ -70,6 +72,9 @@ pub struct Cluster {
 pub struct Builder {
     method: Method,
     gcache: String,
+    server: Server,
+    /// Nodes that run another one, by their place.
+    others: Vec<(usize, Server)>,
     options: Vec<(String, String, String)>,
     node_options: Vec<(usize, String, String, String)>,
     arguments: Vec<(usize, String)>,
@@ -77,6 +82,20 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// The server of all nodes.
+    #[must_use]
+    pub const fn server(mut self, server: Server) -> Self {
+        self.server = server;
+        self
+    }
+
+    /// The server of one node, of which the first is 0.
+    #[must_use]
+    pub fn server_of(mut self, node: usize, server: Server) -> Self {
+        self.others.push((node, server));
+        self
+    }
+
     /// The SST method of all nodes.
     #[must_use]
     pub fn method(mut self, method: Method) -> Self {
@@ -151,7 +170,9 @@ impl Builder {
         ports.iter().enumerate().map(move |(index, ports)| {
             let name = format!("n{}", index + 1);
             let node = base.join(&name);
-            let places = Places { base, node: &node };
+            let other = self.others.iter().rfind(|(other, _)| *other == index);
+            let server = other.map_or(self.server, |(_, server)| *server);
+            let places = Places { base, node: &node, server };
             let mut options = server_options(&places, ports, &name);
             let weight = if index == 0 { WEIGHT_FIRST } else { 1 };
             let provider = provider_options(ports, weight, &self.gcache);
@@ -171,7 +192,7 @@ impl Builder {
             let mounts = self.mounts.iter().filter(|it| own(&it.0));
             let mounts = mounts.map(|(_, place, at)| (place.clone(), at.clone())).collect();
             let (base, method) = (base.to_owned(), self.method);
-            Plan { name, base, ports: *ports, method, options, arguments, mounts }
+            Plan { name, base, ports: *ports, method, server, options, arguments, mounts }
         })
     }
 }
@@ -189,6 +210,8 @@ impl Cluster {
         Builder {
             method: Method::under_test(),
             gcache: "64M".to_owned(),
+            server: Server::Machine,
+            others: Vec::new(),
             options: Vec::new(),
             node_options: Vec::new(),
             arguments: Vec::new(),

@@ -13,8 +13,9 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::config::{Method, Options, Ports};
 use super::guard::Guard;
-use super::machine::{as_root, give, install_datadir, program};
+use super::machine::{as_root, copy, give, install_datadir, program};
 use super::process::{self, ProcessId};
+use super::server::Server;
 use super::spread;
 use super::sql::{self, Rows};
 use crate::wait::{ASK, run, until, until_every};
@@ -48,6 +49,7 @@ pub struct Node {
     directory: PathBuf,
     ports: Ports,
     method: Method,
+    server: Server,
     mounts: Vec<(PathBuf, PathBuf)>,
     guard: Arc<Guard>,
     state: Mutex<State>,
@@ -60,6 +62,7 @@ pub(super) struct Plan {
     pub(super) base: PathBuf,
     pub(super) ports: Ports,
     pub(super) method: Method,
+    pub(super) server: Server,
     pub(super) options: Options,
     pub(super) arguments: Vec<String>,
     /// What only this node sees: a directory, and where.
@@ -74,12 +77,12 @@ shift; exec "$@""#;
 struct State {
     options: Options,
     arguments: Vec<String>,
-    server: Option<Server>,
+    server: Option<Started>,
     orphans: Vec<Orphans>,
 }
 
 #[derive(Debug)]
-struct Server {
+struct Started {
     child: Child,
     id: ProcessId,
     started: Instant,
@@ -113,6 +116,7 @@ impl Node {
             ports: plan.ports,
             method: plan.method,
             mounts: plan.mounts,
+            server: plan.server,
             guard,
             state: Mutex::new(state),
         }
@@ -142,9 +146,22 @@ impl Node {
         self.ports.sst
     }
 
+    /// The port of Galera's group communication.
+    #[must_use]
+    pub fn group_port(&self) -> u16 {
+        self.ports.group
+    }
+
+    /// Makes the datadir of a node that does not run a copy of this directory.
+    pub fn adopt_datadir(&self, from: &Path) {
+        self.wipe_datadir();
+        copy(&from.join("."), &self.datadir());
+        give(&self.datadir());
+    }
+
     /// Makes the datadir what `mariadb-install-db` makes; without this it is empty.
     pub fn install_datadir(&self) {
-        install_datadir(&self.datadir(), &self.directory);
+        install_datadir(self.server, &self.datadir(), (&self.base, &self.directory));
         let state = self.state();
         spread::out(&self.datadir(), |option| {
             let argument = format!("--{option}=");
@@ -222,12 +239,12 @@ impl Node {
             let status = child.wait();
             panic!("{}: mariadbd ended at once: {status:?}", self.name);
         };
-        let server = Server { child, id: found.id, started: Instant::now() };
+        let server = Started { child, id: found.id, started: Instant::now() };
         self.state().server = Some(server);
     }
 
     fn server_command(&self) -> Command {
-        let mut command = self.program_in_mounts(&program("mariadbd"));
+        let mut command = self.in_mounts(self.server.command("mariadbd", &self.base));
         command.arg(format!("--defaults-file={}", self.config().display()));
         let arguments = self.state().arguments.clone();
         // The server looks for these in front only.
@@ -246,16 +263,17 @@ impl Node {
         command
     }
 
-    fn program_in_mounts(&self, program_file: &Path) -> Command {
+    /// The same command, for which this node's directories are mounted.
+    fn in_mounts(&self, inner: Command) -> Command {
         if self.mounts.is_empty() {
-            return Command::new(program_file);
+            return inner;
         }
         let mut command = Command::new(program("unshare"));
         command.args(["--mount", "--propagation", "private", "--", "sh", "-c", MOUNT, "sh"]);
         for (place, at) in &self.mounts {
             command.arg(place).arg(at);
         }
-        command.arg("--").arg(program_file);
+        command.arg("--").arg(inner.get_program()).args(inner.get_args());
         command
     }
 
@@ -511,8 +529,10 @@ impl Node {
     #[must_use]
     pub fn donations_since(&self, mark: LogMark) -> (usize, usize) {
         let log = self.log_since(mark);
+        // 10.11, 11.8
+        let starts = ["Running: 'wsrep_sst_", "on DONOR side (wsrep_sst_"];
         let donations = log.lines().filter(|line| {
-            line.contains("Running: 'wsrep_sst_") && line.contains("--role 'donor'")
+            starts.iter().any(|it| line.contains(it)) && line.contains("--role 'donor'")
         });
         let (bypasses, copies): (Vec<_>, Vec<_>) =
             donations.partition(|line| line.contains("--bypass"));

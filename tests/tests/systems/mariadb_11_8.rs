@@ -1,0 +1,94 @@
+//! MariaDB 11.8 of Debian 13, alone and beside this machine's 10.11.
+
+use std::fs;
+use std::time::Duration;
+
+use fastsst_tests::cluster::{Cluster, Method, Node, Server, WriteLoad, assert_same_data};
+
+/// A node joins: seconds in practice; the limit is for a machine that compiles beside it.
+const JOIN: Duration = Duration::from_secs(120);
+
+#[test]
+fn an_empty_node_joins_by_sst_while_the_donor_is_written_to() {
+    let cluster = Cluster::builder().server(Server::Trixie).start(2);
+    let [donor, joiner] = cluster.nodes();
+    assert_release(donor, "11.8.");
+    donor.fill_mib(32);
+    let mark = donor.log_mark();
+    let load = WriteLoad::on(donor);
+    joiner.start();
+    joiner.wait_synced(JOIN);
+    let seen = load.stop();
+    assert_eq!(seen.refused, 0, "a client may wait, but is never refused: {seen:?}");
+    assert_release(joiner, "11.8.");
+    assert_eq!(donor.donations_since(mark), (1, 0), "one full copy");
+    assert_joined(donor, joiner);
+}
+
+#[test]
+fn a_short_absence_is_bridged_by_ist() {
+    let cluster = Cluster::builder().server(Server::Trixie).start(2);
+    let [donor, joiner] = cluster.nodes();
+    join(donor, joiner, 8);
+    joiner.stop();
+    donor.sql("CREATE DATABASE missed; CREATE TABLE missed.t (a INT PRIMARY KEY)");
+    donor.sql("INSERT INTO missed.t VALUES (1), (2), (3)");
+    let mark = donor.log_mark();
+    joiner.start();
+    joiner.wait_synced(JOIN);
+    assert_eq!(donor.donations_since(mark), (0, 1), "a bypass, and no copy");
+    assert_joined(donor, joiner);
+}
+
+#[test]
+fn a_node_that_was_down_too_long_gets_only_what_differs() {
+    let cluster =
+        Cluster::builder().server(Server::Trixie).option("sst", "compress", "none").start(2);
+    let [donor, joiner] = cluster.nodes();
+    join(donor, joiner, 64);
+    joiner.stop();
+    fs::remove_file(joiner.datadir().join("grastate.dat")).unwrap();
+    donor.sql("UPDATE fill.t0 SET k = k + 1 WHERE id % 50 = 0");
+    let mark = donor.log_mark();
+    joiner.start();
+    joiner.wait_synced(JOIN);
+    assert_eq!(donor.donations_since(mark), (1, 0), "one full transfer");
+    assert_joined(donor, joiner);
+    if Method::under_test() == Method::Fastsst {
+        let figures = donor.sent_since(mark);
+        assert!(figures.wire_mib < figures.data_mib * 0.15, "{figures:?}");
+    }
+}
+
+/// Without it the server makes an account with all privileges, which the joiner gets with the data.
+#[test]
+fn with_wsrep_sst_auth_set_no_account_is_left_on_either_node() {
+    let cluster = Cluster::builder()
+        .server(Server::Trixie)
+        .option("mysqld", "wsrep_sst_auth", "fastsst:none")
+        .start(2);
+    let [donor, joiner] = cluster.nodes();
+    join(donor, joiner, 1);
+    for node in [donor, joiner] {
+        let left = node.sql("SELECT user FROM mysql.global_priv WHERE user LIKE 'wsrep.sst.%'");
+        assert!(left.is_empty(), "{}: {left:?}", node.name());
+    }
+}
+
+fn join(donor: &Node, joiner: &Node, mib: u64) {
+    donor.fill_mib(mib);
+    joiner.start();
+    joiner.wait_synced(JOIN);
+    assert_joined(donor, joiner);
+}
+
+fn assert_joined(donor: &Node, joiner: &Node) {
+    assert_same_data(donor, joiner);
+    donor.assert_no_markers();
+    joiner.assert_no_markers();
+}
+
+fn assert_release(node: &Node, release: &str) {
+    let version = node.sql_value("SELECT VERSION()");
+    assert!(version.starts_with(release), "{}: {version}", node.name());
+}
