@@ -8,6 +8,9 @@ use fastsst_tests::cluster::{Cluster, Method, Node, Server, WriteLoad, assert_sa
 /// A node joins: seconds in practice; the limit is for a machine that compiles beside it.
 const JOIN: Duration = Duration::from_secs(120);
 
+/// A node that is refused ends.
+const REFUSAL: Duration = Duration::from_secs(60);
+
 #[test]
 fn an_empty_node_joins_by_sst_while_the_donor_is_written_to() {
     let cluster = Cluster::builder().server(Server::Trixie).start(2);
@@ -73,6 +76,41 @@ fn with_wsrep_sst_auth_set_no_account_is_left_on_either_node() {
         let left = node.sql("SELECT user FROM mysql.global_priv WHERE user LIKE 'wsrep.sst.%'");
         assert!(left.is_empty(), "{}: {left:?}", node.name());
     }
+}
+
+#[test]
+fn a_newer_node_joins_an_older_donor_and_its_log_says_upgrade() {
+    let cluster = Cluster::builder().server_of(1, Server::Trixie).start(2);
+    let [donor, joiner] = cluster.nodes();
+    assert_release(donor, "10.11.");
+    let mark = joiner.log_mark();
+    join(donor, joiner, 16);
+    assert_release(joiner, "11.8.");
+    if Method::under_test() == Method::Fastsst {
+        let log = joiner.log_since(mark);
+        let said = log.lines().any(|it| it.contains("WSREP_SST") && it.contains("mariadb-upgrade"));
+        assert!(said, "the log does not say that the data must be upgraded:\n{log}");
+    }
+}
+
+#[test]
+fn an_older_node_does_not_join_a_newer_donor_and_nothing_of_it_is_touched() {
+    let cluster = Cluster::builder().server(Server::Trixie).server_of(1, Server::Machine).start(2);
+    let [donor, joiner] = cluster.nodes();
+    donor.fill_mib(4);
+    joiner.install_datadir();
+    let before = fs::read(joiner.datadir().join("ibdata1")).unwrap();
+    let mark = joiner.log_mark();
+    joiner.start();
+    assert!(!joiner.wait_exit(REFUSAL).success(), "10.11 cannot use the files of 11.8");
+    let log = joiner.log_since(mark);
+    let named = log
+        .lines()
+        .any(|it| it.contains("WSREP_SST: [ERROR]") && it.contains("E15") && it.contains("11.8"));
+    assert!(named, "no E15 with the donor's version in\n{log}");
+    assert_eq!(before, fs::read(joiner.datadir().join("ibdata1")).unwrap(), "touched");
+    donor.wait_synced(REFUSAL);
+    donor.assert_no_markers();
 }
 
 fn join(donor: &Node, joiner: &Node, mib: u64) {
