@@ -87,6 +87,9 @@ pub(crate) struct Receive {
     /// Also write the ticket to this file, readable by its owner only
     #[arg(long, value_name = "FILE")]
     pub(crate) ticket_file: Option<PathBuf>,
+    /// Receive from a Galera cluster: write what garbd needs to ask for a copy, for its --cfg
+    #[arg(long, value_name = "FILE")]
+    pub(crate) garbd: Option<PathBuf>,
     /// Replace what is in the directory
     #[arg(long)]
     pub(crate) replace: bool,

@@ -2,6 +2,7 @@
 
 mod args;
 mod estimate;
+mod garbd;
 mod keep;
 mod log;
 mod private_file;

@@ -17,7 +17,7 @@ use fastsst_proto::ticket::Ticket;
 use crate::keep::KeepNothing;
 use crate::private_file::PrivateFile;
 use crate::send::{ROOT, SOFTWARE};
-use crate::{args, report, signals};
+use crate::{args, garbd, report, signals};
 
 /// Receives a directory.
 pub(crate) fn run(args: args::Receive) -> Result<()> {
@@ -29,8 +29,9 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
     }
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
     signals::watch(&cancel)?;
+    let name = if args.garbd.is_some() { garbd::ROOT } else { ROOT };
     let place =
-        Place { name: ROOT.to_owned(), path: args.into.clone(), keep: Arc::new(KeepNothing) };
+        Place { name: name.to_owned(), path: args.into.clone(), keep: Arc::new(KeepNothing) };
     let receiver = Receiver::bind(ReceiveConfig {
         places: vec![place],
         listen: args.listen,
@@ -44,13 +45,19 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
         let text = ticket.to_text();
         PrivateFile::create("ticket file", file)?.publish(|out| out.write_all(text.as_bytes()))?;
     }
+    if let Some(file) = &args.garbd {
+        garbd::write_config(file, &ticket)?;
+    }
     print_ticket(&ticket)?;
     tracing::info!("waiting for a sender at {}", receiver.local_addr());
     let drawing = report::Report::start(&progress);
     let received = receiver.run(&mut AnyDonor::for_places(&[ROOT]), &progress, &cancel);
     drop(drawing);
     match received? {
-        Received::Full { summary, .. } => {
+        Received::Full { summary, position } => {
+            if !position.is_empty() {
+                tracing::info!("the copy is of {}", String::from_utf8_lossy(&position).trim());
+            }
             report::finish(&summary, args.common.summary_json.as_deref())
         }
         Received::Bypass { .. } => {

@@ -7,10 +7,12 @@
 mod donor_dies;
 mod elsewhere;
 mod equipment;
+mod garbd;
 mod ist;
 mod join;
 mod joiner_dies;
 mod layouts;
+mod probes;
 mod rejoin;
 mod rejoin_delta;
 mod resume;

@@ -1,0 +1,50 @@
+//! A copy of a running cluster: `garbd` asks it for a donor, whose SST script then comes here.
+//!
+//! What `garbd --sst METHOD:REQUEST` hands to the donor's server is what a joiner's script hands to
+//! its own (`sst-shim/src/address.rs`): `USER:TOKEN@HOST:PORT/fastsst/1/PIN`. The server takes what
+//! stands before the `@` out of it, so on the donor the token is on no command line. On the machine
+//! of `garbd` it is on none either when it comes from a file, by `garbd --cfg FILE`.
+
+use std::path::Path;
+
+use fastsst_mover::Result;
+use fastsst_proto::ticket::Ticket;
+use zeroize::Zeroizing;
+
+use crate::private_file::PrivateFile;
+
+/// The name that donors give to the one root they send.
+pub(crate) const ROOT: &str = "datadir";
+
+/// Writes the file for `garbd --cfg`, readable by its owner only.
+pub(crate) fn write_config(path: &Path, ticket: &Ticket) -> Result<()> {
+    let text = config(ticket);
+    PrivateFile::create("garbd file", path)?.publish(|out| out.write_all(text.as_bytes()))
+}
+
+fn config(ticket: &Ticket) -> Zeroizing<String> {
+    let Ticket { host, port, token, .. } = ticket;
+    let (pin, token) = (ticket.pin_hex(), token.to_hex());
+    let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+    let token = token.as_str();
+    Zeroizing::new(format!("sst = fastsst:fastsst:{token}@{host}:{port}/fastsst/1/{pin}\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use fastsst_proto::Secret;
+
+    use super::*;
+
+    #[test]
+    fn the_request_has_the_form_of_a_joiners() {
+        for (host, written) in [("db1.example.com", "db1.example.com"), ("::1", "[::1]")] {
+            let token = Secret::from_bytes([0xc3; 16]);
+            let ticket = Ticket::from_parts(host, 4444, [0x5a; 32], token).unwrap();
+            let (pin, token) = ("5a".repeat(32), "c3".repeat(16));
+            let expected =
+                format!("sst = fastsst:fastsst:{token}@{written}:4444/fastsst/1/{pin}\n");
+            assert_eq!(*config(&ticket), expected);
+        }
+    }
+}
