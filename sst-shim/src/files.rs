@@ -480,14 +480,12 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let node = node(directory.path(), "", None);
         assert_eq!(class(&node, "mysql.ibd"), Class::Send);
-        let order = ["undo_001", "#ib_16384_0.dblwr", "#innodb_redo/#ib_redo12"];
-        let ranks = order.map(|path| {
-            let class = class(&node, path);
-            let Class::Last(rank) = class else { panic!("{path}: {class:?}") };
-            rank
-        });
-        assert!(ranks.is_sorted() && ranks[0] < ranks[2], "{ranks:?}");
-        assert_eq!(class(&node, "#innodb_redo/#ib_redo13_tmp"), Class::Last(6));
+        assert_eq!(class(&node, "#ib_16384_0.dblwr"), Class::Last(3));
+        for path in ["undo_001", "mine.ibu"] {
+            assert_eq!(class(&node, path), Class::Skip, "{path} has a root of its own");
+        }
+        let redo = RelPath::parse(REDO_DIRECTORY).unwrap();
+        assert_eq!(node.class(&redo, FileKind::Directory), Class::Skip);
         for name in ["auto.cnf", "mysqld-auto.cnf", "keyring", "component_keyring_file.cnf"] {
             assert_eq!(class(&node, name), Class::Skip, "{name}");
             assert!(node.keep(name.as_bytes()), "{name}");

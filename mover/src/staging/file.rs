@@ -30,7 +30,7 @@ pub(super) struct Shared {
     /// What files of it may begin with.
     pub(super) stale: OnceLock<Stale>,
     /// Others on the same file system.
-    pub(super) neighbours: OnceLock<Vec<Weak<Shared>>>,
+    pub(super) neighbours: OnceLock<Vec<Weak<Self>>>,
     /// Which files of it are complete and durable.
     pub(super) journal: OnceLock<Journal>,
     /// Unfinished files, with the change that made them; another one there, or none, means that

@@ -85,9 +85,9 @@ fn encryption_by_other_programs_is_refused() {
 }
 
 #[test]
-fn layouts_of_later_releases_are_refused_by_option() {
-    let node = Node::new("[mysqld]\ninnodb_undo_directory=undo\n");
-    refused(&node, 95, "E29").assert_says("innodb_undo_directory=undo");
+fn layouts_that_cannot_be_transferred_are_refused_by_option() {
+    let node = Node::new("[mysqld]\ninnodb_data_home_dir=\ninnodb_data_file_path=/raw/a:1G\n");
+    refused(&node, 95, "E29").assert_says("innodb_data_file_path=/raw/a");
     let node = Node::new("[mysqld]\nlog_error=logs/error.err\n");
     refused(&node, 95, "E29").assert_says("log_error");
 }

@@ -335,14 +335,18 @@ fn a_donor_with_the_wrong_token_is_refused_and_the_right_one_still_welcome() {
 }
 
 #[test]
-fn a_donor_with_tables_elsewhere_is_refused_before_its_server_locks() {
-    let (donor, joiner) = (donor_node(""), joiner_node(""));
-    donor.write("db1/far.isl", "/elsewhere/db1/far.ibd");
-    let (_receiving, mut command) = ready(&donor, &joiner);
-    let sent = Program::start(&mut command).wait();
-    sent.assert_failed(95, "E29");
-    sent.assert_says("db1/far.isl");
-    assert!(sent.lines.is_empty());
+fn a_donor_whose_tables_cannot_be_found_is_refused_before_its_server_locks() {
+    let links =
+        [("/elsewhere/db1/far.ibd", 5, "E08", "/elsewhere/db1"), ("far", 95, "E29", "far.isl")];
+    for (target, status, code, named) in links {
+        let (donor, joiner) = (donor_node(""), joiner_node(""));
+        donor.write("db1/far.isl", target);
+        let (_receiving, mut command) = ready(&donor, &joiner);
+        let sent = Program::start(&mut command).wait();
+        sent.assert_failed(status, code);
+        sent.assert_says(named);
+        assert!(sent.lines.is_empty());
+    }
 }
 
 #[test]

@@ -9,8 +9,8 @@ use std::sync::Arc;
 use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::STAGING_NAME;
 use fastsst_mover::{
-    AnyDonor, Cancel, Code, Error, Owner, Place, Progress, ReceiveConfig, Received, Receiver,
-    Result, in_use,
+    AnyDonor, Cancel, Code, Error, JoinerPolicy, Owner, Place, Progress, ReceiveConfig, Received,
+    Receiver, Result, in_use,
 };
 use fastsst_proto::ticket::Ticket;
 
@@ -29,9 +29,8 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
     }
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
     signals::watch(&cancel)?;
-    let name = if args.garbd.is_some() { garbd::ROOT } else { ROOT };
     let place =
-        Place { name: name.to_owned(), path: args.into.clone(), keep: Arc::new(KeepNothing) };
+        Place { name: ROOT.to_owned(), path: args.into.clone(), keep: Arc::new(KeepNothing) };
     let receiver = Receiver::bind(ReceiveConfig {
         places: vec![place],
         listen: args.listen,
@@ -51,7 +50,11 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
     print_ticket(&ticket)?;
     tracing::info!("waiting for a sender at {}", receiver.local_addr());
     let drawing = report::Report::start(&progress);
-    let received = receiver.run(&mut AnyDonor::for_places(&[ROOT]), &progress, &cancel);
+    let mut policy: Box<dyn JoinerPolicy> = match args.garbd {
+        Some(_) => Box::new(garbd::WholeDatadir),
+        None => Box::new(AnyDonor::for_places(&[ROOT])),
+    };
+    let received = receiver.run(&mut *policy, &progress, &cancel);
     drop(drawing);
     match received? {
         Received::Full { summary, position } => {

@@ -117,10 +117,7 @@ fn a_file_that_is_somebody_elses_is_not_overwritten() {
     joiner.start();
     joiner.wait_exit(JOIN);
     let log = joiner.log_since(mark);
-    assert!(
-        log.contains("E23") && log.contains(".ibd") && log.contains("data-directory"),
-        "{log}"
-    );
+    assert!(log.contains("E23") && log.contains(".ibd") && log.contains("data-directory"), "{log}");
     donor.sql("UPDATE away.t SET b = 'still there' WHERE a < 10");
     joiner.set_option(
         "sst",
