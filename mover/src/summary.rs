@@ -104,13 +104,21 @@ impl Summary {
         }
     }
 
+    /// How long the donor's server stood still, for the line; joiners do not know.
+    fn stopped(&self) -> String {
+        match self.freeze_seconds {
+            seconds if seconds > 0.0 => format!(", writes stopped for {seconds:.2} s"),
+            _ => String::new(),
+        }
+    }
+
     /// One line for a log.
     #[must_use]
     pub fn line(&self) -> String {
         let rate =
             if self.seconds.total > 0.0 { mib(self.bytes) / self.seconds.total } else { 0.0 };
         format!(
-            "{:.1} MiB in {} files, {:.1} MiB on the wire{}{}, {:.1} s ({rate:.0} MiB/s), frozen {:.2} s, \
+            "{:.1} MiB in {} files, {:.1} MiB on the wire{}{}, {:.1} s ({rate:.0} MiB/s){}, \
              {} lanes over {} ({}), {}, capture {}, limited by {}, root hash {}",
             mib(self.bytes),
             self.files,
@@ -118,7 +126,7 @@ impl Summary {
             self.compression(),
             self.kept(),
             self.seconds.total,
-            self.freeze_seconds,
+            self.stopped(),
             self.lanes,
             self.transport,
             self.transport_reason,

@@ -27,7 +27,7 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     let address = DonorAddress::parse(&session.args.address)?;
     let history = address.history;
     let ticket = address.ticket(credentials::token)?;
-    tracing::info!("the joiner is at {} port {}", ticket.host, ticket.port);
+    tell_the_task(session, &ticket);
     let markers = session.lock()?;
     let position = match session.args.transfer {
         Transfer::Bypass => hand_over_position(session, ticket)?,
@@ -36,6 +36,21 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     session.ending.succeed()?;
     markers.remove();
     session.wsrep.done(&position)
+}
+
+/// What this run is about, as the first thing that somebody reads in the error log.
+fn tell_the_task(session: &Session, ticket: &Ticket) {
+    let (host, port) = (&ticket.host, ticket.port);
+    match session.args.transfer {
+        Transfer::Snapshot => tracing::info!(
+            "this node is the donor of {host} port {port}, which gets all of {}",
+            session.layout.datadir.display()
+        ),
+        Transfer::Bypass => tracing::info!(
+            "this node is the donor of {host} port {port}, which gets only a position, and what it \
+             lacks by IST"
+        ),
+    }
 }
 
 fn hand_over_position(session: &Session, ticket: Ticket) -> Result<Position> {
@@ -88,7 +103,9 @@ fn send_snapshot(session: &Session, ticket: Ticket, history: History) -> Result<
     let Sent { summary, position, .. } =
         send(config, &mut server, &session.progress, session.ending.cancel())?;
     tracing::info!("sent {}", summary.line());
-    Position::parse(&position).map_err(Error::bug)
+    let position = Position::parse(&position).map_err(Error::bug)?;
+    tracing::info!("the joiner has everything, safe on its disks, as of {position}");
+    Ok(position)
 }
 
 /// The data directory, the parts of it that may lie elsewhere, binary logs, tables elsewhere.
@@ -117,9 +134,8 @@ struct Settled<'a> {
     chosen: Option<Chosen>,
 }
 
-impl Freeze for Settled<'_> {
-    fn freeze(&mut self, cancel: &Cancel) -> Result<Frozen> {
-        let frozen = self.server.freeze(cancel)?;
+impl Settled<'_> {
+    fn settle(&self) -> Result<()> {
         if let Some(chosen) = &self.chosen {
             chosen.choose()?;
             tracing::info!("{}", chosen.line());
@@ -127,12 +143,25 @@ impl Freeze for Settled<'_> {
         // Roots were declared before the lock.
         let now = Elsewhere::find(&self.session.layout.datadir)?;
         match now.entries.is_subset(&self.session.elsewhere.entries) {
-            true => Ok(frozen),
+            true => Ok(()),
             false => Err(Error::new(
                 Code::SourceChanged,
                 "a table outside of the datadir was created while the transfer began; start the \
                  joiner again, the next transfer includes it",
             )),
+        }
+    }
+}
+
+impl Freeze for Settled<'_> {
+    fn freeze(&mut self, cancel: &Cancel) -> Result<Frozen> {
+        let frozen = self.server.freeze(cancel)?;
+        match self.settle() {
+            Ok(()) => Ok(frozen),
+            Err(error) => {
+                self.server.thaw()?;
+                Err(error)
+            }
         }
     }
 

@@ -34,7 +34,12 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     let history = if binlogs.is_some() { History::Wanted } else { History::Unwanted };
     let request = address.request(&ticket, session.args.server, history)?;
     session.wsrep.ready(&request)?;
-    tracing::info!("waiting for the donor at {} port {}", address.host, ticket.port);
+    tracing::info!(
+        "this node joins: it waits at {} port {} for the donor that the cluster chooses{}",
+        address.host,
+        ticket.port,
+        patience(session)
+    );
     session.report_progress()?;
 
     let mut policy = Policy::new(session, &places);
@@ -46,6 +51,14 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     session.ending.succeed()?;
     markers.remove();
     session.wsrep.joined(&position)
+}
+
+/// How long that may take, for the line.
+fn patience(session: &Session) -> String {
+    let limit = session.options.engine.initial_timeout;
+    limit.map_or_else(String::new, |limit| {
+        format!(", at most {} s ([sst] sst-initial-timeout)", limit.as_secs())
+    })
 }
 
 fn config(session: &Session, address: &JoinerAddress, places: &Places) -> ReceiveConfig {
@@ -71,6 +84,9 @@ fn finish(session: &Session, received: Received) -> Result<Position> {
             position
         }
     };
-    Position::parse(&position)
-        .map_err(|why| Error::new(Code::Protocol, format!("the donor's position is wrong: {why}")))
+    let position = Position::parse(&position).map_err(|why| {
+        Error::new(Code::Protocol, format!("the donor's position is wrong: {why}"))
+    })?;
+    tracing::info!("all is done; the server goes on from {position}");
+    Ok(position)
 }

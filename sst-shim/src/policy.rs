@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use fastsst_mover::receive::{DeclaredNames, JoinerPolicy, OwnFile, OwnPlace, Target, TargetPlace};
+use fastsst_mover::summary::mib;
 use fastsst_mover::{Code, Error, Result};
 use fastsst_proto::Declaration;
 
@@ -125,6 +126,11 @@ impl JoinerPolicy for Policy<'_> {
             return Ok(Vec::new());
         }
         self.session.facts.check(&declaration.properties)?;
+        tracing::info!(
+            "the donor sends a full copy, about {:.0} MiB in {} files",
+            mib(declaration.bytes_estimate),
+            declaration.files_estimate
+        );
         self.settle_links(declaration)?;
         let roots = declaration.roots.iter().enumerate();
         roots.map(|(number, root)| self.target(number, root, declaration)).collect()

@@ -12,6 +12,7 @@ mod program;
 
 mod arguments;
 mod ending;
+mod option_files;
 mod refusals;
 mod transfer;
 mod versions;

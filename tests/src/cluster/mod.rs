@@ -16,7 +16,7 @@ pub(crate) mod guard;
 mod load;
 pub(crate) mod machine;
 mod node;
-mod process;
+pub(crate) mod process;
 mod server;
 mod slot;
 mod spread;

@@ -65,7 +65,7 @@ pub(super) fn look(pid: u32) -> Option<Process> {
 
 /// The living members of a process group.
 #[must_use]
-pub(super) fn members(group: u32) -> Vec<ProcessId> {
+pub(crate) fn members(group: u32) -> Vec<ProcessId> {
     all().into_iter().filter(|it| it.group == group && !it.zombie).map(|it| it.id).collect()
 }
 

@@ -199,7 +199,7 @@ impl Donating<'_> {
     pub fn cancel(mut self) -> Ended {
         self.script.terminate_group();
         let ended = self.script.wait();
-        assert!(self.script.group_is_gone(), "somebody outlives the script");
+        self.script.assert_group_is_gone();
         ended
     }
 

@@ -12,10 +12,11 @@ mod script;
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -24,6 +25,7 @@ pub use self::joiner::{Joined, Joining};
 pub use self::kind::Kind;
 pub use self::script::{Ended, Script};
 use crate::cluster::machine::own_binaries;
+use crate::wait::until;
 
 /// The cluster's position while a donor is locked.
 pub const POSITION: &str = "61e1e4b5-9b5c-11ef-8a1c-0242ac110002:17";
@@ -36,6 +38,9 @@ const TEMPORARY_ACCOUNT: &str = "wsrep.sst.261125_101112_node1";
 
 /// Codership's local position.
 const LOCAL_GTID: &str = "91e1e4b5-9b5c-11ef-8a1c-0242ac110002:3";
+
+/// Starting a program.
+const STARTS: Duration = Duration::from_secs(10);
 
 /// How a server starts a script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,7 +243,11 @@ fn server_process(kind: Kind, directory: &Path) -> Child {
     }
     let mut command = Command::new(program);
     command.arg("1000").stdin(Stdio::null()).stdout(Stdio::null());
-    command.spawn().expect("our copy of sleep starts")
+    // Another test that starts a program at this moment has our copy open for writing, until it runs.
+    until("our copy of sleep starts", STARTS, || match command.spawn() {
+        Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => None,
+        started => Some(started.expect("a program")),
+    })
 }
 
 fn end(process: &mut Child) {

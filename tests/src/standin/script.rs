@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use crate::cluster::process::members;
 use crate::wait::{LOOK, until};
 
 /// Longest wait for a line or an end that must come.
@@ -105,10 +106,10 @@ impl Script {
         kill_process_group(group, Signal::TERM).expect("the group is there");
     }
 
-    /// Whether a process of the group is left.
-    pub(super) fn group_is_gone(&self) -> bool {
-        let group = Pid::from_raw(self.child.id().cast_signed()).expect("a process");
-        kill_process_group(group, Signal::CONT).is_err()
+    /// Fails if a process of the group is left after a moment.
+    pub(super) fn assert_group_is_gone(&self) {
+        let group = self.child.id();
+        until("the whole group ends", LEFT_ALONE, || members(group).is_empty().then_some(()));
     }
 
     /// Waits for its end; whatever it still prints is an error.

@@ -16,6 +16,7 @@ mod probes;
 mod rejoin;
 mod rejoin_delta;
 mod resume;
+mod story;
 
 use std::time::Duration;
 
