@@ -101,7 +101,7 @@ fn write_late(input: OwnedFd, text: String, late: Duration) {
 
 impl Donating<'_> {
     /// Reads the next line that the server acts on; panics at one that it would not know.
-    pub fn next(&mut self) -> Option<Step> {
+    pub fn next_step(&mut self) -> Option<Step> {
         loop {
             let line = self.script.line()?;
             match line.to_ascii_lowercase().as_str() {
@@ -124,7 +124,7 @@ impl Donating<'_> {
 
     /// Expects this line and nothing else.
     pub fn expect(&mut self, step: &Step) {
-        match self.next() {
+        match self.next_step() {
             Some(found) => assert_eq!(found, *step),
             None => panic!("the script ended instead of {step:?}: {:#?}", self.script.wait()),
         }
@@ -179,7 +179,7 @@ impl Donating<'_> {
     /// Plays the whole dialogue.
     pub fn serve(mut self) -> Sent {
         let mut position = None;
-        while let Some(step) = self.next() {
+        while let Some(step) = self.next_step() {
             match step {
                 Step::Flush => self.lock(),
                 Step::Continue => self.unlock(),
