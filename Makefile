@@ -14,7 +14,7 @@ BARE := x86_64-unknown-none
 bare_target = $$(d=$$(rustc --print target-libdir --target $(BARE) 2>/dev/null) && [ -d "$$d" ] \
 	&& echo $(BARE) || rustc -vV | sed -n 's/^host: //p')
 
-.PHONY: demo test crash mtr trixie test-11.8 bench bench-micro build bare lint fmt deps \
+.PHONY: demo test crash mtr trixie test-11.8 test-deb bench bench-micro build deb bare lint fmt deps \
 	install clean
 
 # A second node joins a cluster by fastsst, then by rsync: one table.
@@ -52,6 +52,14 @@ test-11.8: build trixie
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
 	$(CARGO) test --locked --release -p fastsst-tests --test systems mariadb_11_8 -- --test-threads=2
 
+# The Debian package: what lintian says of it where that is installed (but for Debian's own addresses
+# and bug numbers); then it is installed on this machine, a node joins with it, and it is purged. Root.
+test-deb: deb
+	! command -v lintian >/dev/null || lintian --fail-on error,warning --suppress-tags \
+		bogus-mail-host,bogus-mail-host-in-debian-changelog,initial-upload-closes-no-bugs "$(TARGET)/$(DEB)"
+	FASTSST_DEB="$(abspath $(TARGET))/$(DEB)" FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
+	$(CARGO) test --locked --release -p fastsst-tests --test systems package -- --test-threads=1
+
 # fastsst beside its rivals, as docs/BENCHMARKS.md describes; tables, figures and charts go to
 # docs/bench. Another choice: BENCH="--mib 512 --runs 3 --dir /srv --scenario datadir"
 BENCH ?= --dir "$(TARGET)" --out docs/bench
@@ -65,8 +73,22 @@ bench: build
 bench-micro: deps
 	$(CARGO) bench --locked --quiet -p fastsst-benches --bench micro
 
+# The programs, and what is installed beside them: manual pages and completions.
 build: deps
 	$(CARGO) build --locked --release -p fastsst-mover -p fastsst-sst-shim --bins
+	"$(TARGET)/release/wsrep_sst_fastsst" --help | \
+	$(CARGO) run --locked --release --quiet -p fastsst-mover --example manual -- "$(TARGET)/release/manual"
+	gzip -9nf "$(TARGET)"/release/manual/man?/*.[18]
+	gzip -9nc CHANGELOG.md >"$(TARGET)/release/manual/changelog.gz"
+
+# A Debian package with all of that: target/fastsst.deb.
+DEB := fastsst.deb
+CARGO_DEB := $(TARGET)/tools/bin/cargo-deb
+deb: build $(CARGO_DEB)
+	"$(CARGO_DEB)" --locked --no-build --quiet -p fastsst-sst-shim --output "$(TARGET)/$(DEB)"
+
+$(CARGO_DEB):
+	$(CARGO) install --quiet --locked --root "$(TARGET)/tools" --version '~3.6' cargo-deb
 
 bare: deps
 	$(CARGO) build --manifest-path proto/bare/Cargo.toml --target "$(bare_target)" --target-dir "$(TARGET)/bare"
@@ -83,11 +105,23 @@ fmt:
 deps:
 	@bash .ci/deps
 
+DIRECTORIES := bin share/man/man1 share/man/man8 share/doc/fastsst share/bash-completion/completions \
+	share/zsh/vendor-completions share/fish/vendor_completions.d
+
 # Does not build, so that root need not: `make build && sudo make install`.
 install:
 	@for name in $(BINARIES); do [ -x "$(TARGET)/release/$$name" ] || { echo "run 'make build' first" >&2; exit 1; }; done
-	install -d "$(DESTDIR)$(PREFIX)/bin"
+	install -d $(DIRECTORIES:%="$(DESTDIR)$(PREFIX)/%")
 	install -m 755 $(BINARIES:%="$(TARGET)/release/%") "$(DESTDIR)$(PREFIX)/bin"
+	install -m 644 "$(TARGET)"/release/manual/man1/*.gz "$(DESTDIR)$(PREFIX)/share/man/man1"
+	install -m 644 "$(TARGET)"/release/manual/man8/*.gz "$(DESTDIR)$(PREFIX)/share/man/man8"
+	install -m 644 README.md CHANGELOG.md LICENSE-* docs/*.md "$(DESTDIR)$(PREFIX)/share/doc/fastsst"
+	install -m 644 "$(TARGET)/release/manual/completions/fastsst.bash" \
+		"$(DESTDIR)$(PREFIX)/share/bash-completion/completions/fastsst"
+	install -m 644 "$(TARGET)/release/manual/completions/_fastsst" \
+		"$(DESTDIR)$(PREFIX)/share/zsh/vendor-completions"
+	install -m 644 "$(TARGET)/release/manual/completions/fastsst.fish" \
+		"$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d"
 
 clean:
 	$(CARGO) clean

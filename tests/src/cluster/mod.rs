@@ -67,11 +67,21 @@ pub struct Cluster {
     _slot: Slot,
 }
 
+/// Whose SST script servers start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Programs {
+    /// Those that were built.
+    Own,
+    /// Those in `PATH`.
+    Installed,
+}
+
 /// What a cluster shall be like.
 #[derive(Debug, Clone)]
 pub struct Builder {
     method: Method,
     gcache: String,
+    programs: Programs,
     server: Server,
     /// Nodes that run another one, by their place.
     others: Vec<(usize, Server)>,
@@ -82,6 +92,13 @@ pub struct Builder {
 }
 
 impl Builder {
+    /// Servers find the SST script that the machine has installed, not ours.
+    #[must_use]
+    pub const fn installed_programs(mut self) -> Self {
+        self.programs = Programs::Installed;
+        self
+    }
+
     /// The server of all nodes.
     #[must_use]
     pub const fn server(mut self, server: Server) -> Self {
@@ -147,7 +164,7 @@ impl Builder {
         let base = directory.path().to_owned();
         let guard = Arc::new(Guard::over(&base));
         fs::create_dir(base.join("bin")).unwrap();
-        if self.method == Method::Fastsst {
+        if self.method == Method::Fastsst && self.programs == Programs::Own {
             install_binaries(&base.join("bin"));
         }
         let mut port = || slot.port();
@@ -210,6 +227,7 @@ impl Cluster {
         Builder {
             method: Method::under_test(),
             gcache: "64M".to_owned(),
+            programs: Programs::Own,
             server: Server::Machine,
             others: Vec::new(),
             options: Vec::new(),

@@ -9,3 +9,4 @@
 )]
 
 mod mariadb_11_8;
+mod package;
