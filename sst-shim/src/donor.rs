@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fastsst_mover::send::{BypassConfig, SendConfig, Sent, send, send_bypass};
 use fastsst_mover::walk::{Filter, SourceRoot};
-use fastsst_mover::{Cancel, Code, Error, Freeze, Frozen, Result};
+use fastsst_mover::{Cancel, Code, Error, Freeze, Frozen, Options, Result};
 use fastsst_proto::Ticket;
 
 use crate::address::{DonorAddress, History};
@@ -28,10 +28,11 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     let history = address.history;
     let ticket = address.ticket(credentials::token)?;
     tell_the_task(session, &ticket);
+    let options = session.engine_options(&ticket.host)?;
     let markers = session.lock()?;
     let position = match session.args.transfer {
-        Transfer::Bypass => hand_over_position(session, ticket)?,
-        Transfer::Snapshot => send_snapshot(session, ticket, history)?,
+        Transfer::Bypass => hand_over_position(session, ticket, options)?,
+        Transfer::Snapshot => send_snapshot(session, (ticket, history), options)?,
     };
     session.ending.succeed()?;
     markers.remove();
@@ -53,11 +54,11 @@ fn tell_the_task(session: &Session, ticket: &Ticket) {
     }
 }
 
-fn hand_over_position(session: &Session, ticket: Ticket) -> Result<Position> {
+fn hand_over_position(session: &Session, ticket: Ticket, options: Options) -> Result<Position> {
     let position = Position::of_bypass(&session.args.gtid, session.args.server)?;
     let config = BypassConfig {
         ticket,
-        options: session.options.engine.clone(),
+        options,
         position: position.as_str().as_bytes().to_vec(),
         properties: session.facts.properties(),
         software: SOFTWARE.to_owned(),
@@ -67,7 +68,11 @@ fn hand_over_position(session: &Session, ticket: Ticket) -> Result<Position> {
     Ok(position)
 }
 
-fn send_snapshot(session: &Session, ticket: Ticket, history: History) -> Result<Position> {
+fn send_snapshot(
+    session: &Session,
+    (ticket, history): (Ticket, History),
+    options: Options,
+) -> Result<Position> {
     session.report_progress()?;
     let chosen = match (&session.binlogs, history) {
         (Some(binlogs), History::Wanted) => {
@@ -88,7 +93,7 @@ fn send_snapshot(session: &Session, ticket: Ticket, history: History) -> Result<
     let config = SendConfig {
         roots: roots(session, chosen.as_ref()),
         ticket,
-        options: session.options.engine.clone(),
+        options,
         properties,
         capture: "locked".to_owned(),
         software: SOFTWARE.to_owned(),

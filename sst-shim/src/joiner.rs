@@ -5,7 +5,7 @@
 
 use fastsst_mover::receive::{ReceiveConfig, Received, Receiver};
 use fastsst_mover::staging::Owner;
-use fastsst_mover::{Code, Error, Result};
+use fastsst_mover::{Code, Error, Options, Result};
 
 use crate::address::{History, JoinerAddress};
 use crate::facts::SOFTWARE;
@@ -22,6 +22,7 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     let address = JoinerAddress::parse(&session.args.address, session.args.port.as_deref())?;
     address.check_charset()?;
     session.files.refuse_nested()?;
+    let options = session.engine_options(&address.host)?;
     let markers = session.lock()?;
     markers.show()?;
     let binlogs = session.binlogs.as_ref();
@@ -29,7 +30,7 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     if let Some(line) = places.line() {
         tracing::info!("{line}");
     }
-    let receiver = Receiver::bind(config(session, &address, &places))?;
+    let receiver = Receiver::bind(config(&address, &places, options))?;
     let ticket = receiver.ticket(&address.host)?;
     let history = if binlogs.is_some() { History::Wanted } else { History::Unwanted };
     let request = address.request(&ticket, session.args.server, history)?;
@@ -61,11 +62,11 @@ fn patience(session: &Session) -> String {
     })
 }
 
-fn config(session: &Session, address: &JoinerAddress, places: &Places) -> ReceiveConfig {
+fn config(address: &JoinerAddress, places: &Places, options: Options) -> ReceiveConfig {
     ReceiveConfig {
         places: places.for_engine(),
         listen: address.listen(),
-        options: session.options.engine.clone(),
+        options,
         owner: Owner::Process,
         software: SOFTWARE.to_owned(),
     }

@@ -35,6 +35,7 @@ mod server_args;
 mod session;
 mod settings;
 mod syslog;
+mod tls;
 mod version;
 mod wsrep;
 
@@ -71,9 +72,11 @@ Options go into the group [sst] of the server's option files; all have defaults:
     data-directory       where a joiner puts tables that have DATA DIRECTORY (as at the donor)
     cpat                 pattern of further files that belong to the node (none)
     threads              threads that hash and compress (one for each core)
-    sst-max-binlogs      accepted; this release transfers no binary logs (1)
     progress             1: to the error log, none, or a file (1)
     sst-syslog           on: log lines go to syslog, too (off)
+    ssl-mode, ssl-*, tca, tcert, tkey, encrypt
+                         certificates on top of the keys of each transfer, as for the
+                         stock methods; the server's groups count, too (none)
 
 Options of wsrep_sst_rsync, wsrep_sst_mariabackup and xtrabackup-v2 may stay.
 

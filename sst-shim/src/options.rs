@@ -19,6 +19,7 @@ use self::stock::STOCK;
 use crate::config::Config;
 use crate::keep_pattern::KeepPattern;
 use crate::server_args::ServerArgs;
+use crate::tls;
 
 /// Longest timeout that is accepted. Unit: seconds. Why: 30 days; more is a typing error.
 const TIMEOUT_SECONDS_MAX: u64 = 30 * 24 * 3600;
@@ -170,27 +171,6 @@ const ALIASES: [(&str, &str); 3] = [
 /// Source: contract 6.1.
 const FROM_SERVER: [&str; 2] = ["backup-threads", "sst-max-binlogs"];
 
-/// Keys of the stock methods for certificates, which are not used.
-const FOREIGN: [&str; 17] = [
-    "ssl-ca",
-    "ssl-capath",
-    "ssl-cert",
-    "ssl-client-ca",
-    "ssl-client-capath",
-    "ssl-client-cert",
-    "ssl-client-key",
-    "ssl-key",
-    "ssl-mode",
-    "ssl-server-ca",
-    "ssl-server-capath",
-    "ssl-server-cert",
-    "ssl-server-key",
-    "tca",
-    "tcapath",
-    "tcert",
-    "tkey",
-];
-
 impl SstOptions {
     /// Reads the options of one node. Warnings and notes go to the log.
     ///
@@ -236,14 +216,12 @@ fn given<'a>(
 fn known_names() -> impl Iterator<Item = &'static str> {
     let keys = KEYS.iter().map(|(key, _)| *key);
     let aliases = ALIASES.iter().map(|(alias, _)| *alias);
-    keys.chain(aliases).chain(STOCK.iter().map(|(key, _)| *key)).chain(FOREIGN)
+    keys.chain(aliases).chain(STOCK.iter().map(|(key, _)| *key)).chain(tls::OPTIONS)
 }
 
 fn warn_of_the_rest(sst: &ServerArgs) {
     for (name, _) in sst.iter() {
-        if FOREIGN.contains(&name) {
-            tracing::warn!("my.cnf [sst] {name} belongs to other SST methods and is not used");
-        } else if !known_names().any(|known| known == name) {
+        if !known_names().any(|known| known == name) {
             match nearest(name, known_names()) {
                 Some(meant) => {
                     tracing::warn!("my.cnf [sst] {name} is unknown; did you mean {meant}?");
@@ -377,7 +355,7 @@ mod tests {
 
     #[test]
     fn what_does_not_exist_is_refused_without_showing_secrets() {
-        for refused in ["--encrypt=1", "--encrypt-key=c3c3c3", "--encrypt-algo=AES256"] {
+        for refused in ["--encrypt-key=c3c3c3", "--encrypt-algo=AES256"] {
             let error = read(refused).unwrap_err();
             assert_eq!(error.code(), Code::Unsupported, "{refused}");
             assert!(error.to_string().contains("TLS 1.3"), "{error}");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fastsst_mover::{Progress, Result};
+use fastsst_mover::{Options, Progress, Result};
 
 use crate::args::{Args, Role, Server, Transfer};
 use crate::binlogs::Binlogs;
@@ -19,6 +19,7 @@ use crate::markers::Markers;
 use crate::options::{SstOptions, Syslog};
 use crate::progress_log::ProgressLog;
 use crate::settings::Settings;
+use crate::tls;
 use crate::version;
 use crate::wsrep::Wsrep;
 
@@ -30,6 +31,7 @@ pub(crate) const ROOT: &str = "datadir";
 pub(crate) struct Session {
     pub(crate) args: Args,
     pub(crate) options: SstOptions,
+    tls: tls::Choice,
     pub(crate) layout: Layout,
     pub(crate) files: Arc<NodeFiles>,
     /// Absent: the server writes none.
@@ -60,6 +62,7 @@ impl Session {
         if options.syslog == Syslog::Also {
             logging::also_to_syslog();
         }
+        let tls = tls::Choice::resolve(&config, args.role)?;
         let settings = Settings::new(&args, &config);
         let layout = layout(&args, &settings)?;
         let binlogs = Binlogs::resolve(&layout.datadir, &settings);
@@ -82,10 +85,19 @@ impl Session {
             ending: ending.clone(),
             args,
             options,
+            tls,
             layout,
             facts,
             clock,
         })
+    }
+
+    /// What the engine takes, with the certificates; `joiner` is the host of the request.
+    ///
+    /// # Errors
+    /// E01 naming the option and the file that cannot be used.
+    pub(crate) fn engine_options(&self, joiner: &str) -> Result<Options> {
+        Ok(Options { tls: self.tls.load(joiner)?, ..self.options.engine.clone() })
     }
 
     /// Makes this process the only transfer of the node.

@@ -13,6 +13,7 @@
 
 pub mod cluster;
 pub mod lookalike;
+pub mod pki;
 pub mod recording_disk;
 pub mod relay;
 pub mod small_disk;

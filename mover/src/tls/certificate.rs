@@ -60,10 +60,9 @@ impl Certificate {
         };
         roots.verify((leaf, intermediates), end, UnixTime::now()).map_err(|error| {
             self.file.wrong(format!(
-                "does not lead to {roots}; put the intermediate certificates behind it in the same \
-                 file, or name the authority that issued it"
+                "does not pass the check against {roots} ({error}); put the intermediate \
+                 certificates behind it in the same file, or name the authority that issued it"
             ))
-            .because(error.to_string())
         })
     }
 

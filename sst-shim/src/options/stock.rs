@@ -44,7 +44,7 @@ const KEY_BASED: &str = "the key-based encryption of encrypt=1 does not exist he
     encrypt-* options: every transfer is encrypted with TLS 1.3 and a key of its own";
 
 /// Every option of the stock methods that is not one of ours. Source: contract 5.2.
-pub(super) const STOCK: [(&str, Answer); 31] = [
+pub(super) const STOCK: [(&str, Answer); 30] = [
     ("streamfmt", note(FORMAT)),
     ("xbstream-opts", note(FORMAT)),
     ("transferfmt", note(TRANSPORT)),
@@ -52,14 +52,6 @@ pub(super) const STOCK: [(&str, Answer); 31] = [
     ("ncsockopt", note(TRANSPORT)),
     ("transfer-fifo-streams", note(TRANSPORT)),
     ("ssl-dhparams", note("TLS 1.3 has no parameters to choose")),
-    (
-        "encrypt",
-        Answer::Refused {
-            harmless: &["0", "2", "3", "4"],
-            instead: "use 0, 2, 3 or 4; encrypt=1 is key-based encryption by other programs, and \
-                every transfer is encrypted with TLS 1.3 anyway",
-        },
-    ),
     ("encrypt-algo", Answer::Refused { harmless: &[], instead: KEY_BASED }),
     ("encrypt-key", Answer::Refused { harmless: &[], instead: KEY_BASED }),
     ("encrypt-key-file", Answer::Refused { harmless: &[], instead: KEY_BASED }),

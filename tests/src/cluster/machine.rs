@@ -54,7 +54,7 @@ pub(super) fn own_name() -> String {
 }
 
 /// Gives a file or directory to the account that servers run as.
-pub(super) fn give(path: &Path) {
+pub(crate) fn give(path: &Path) {
     if as_root() {
         succeed(Command::new(program("chown")).args(["-R", "mysql:mysql"]).arg(path), COPY);
     }

@@ -9,6 +9,8 @@ use fastsst_mover::disk::IoPreference;
 use fastsst_mover::options::parse_bytes;
 use fastsst_mover::{Compress, Options, Result, Transport};
 
+use crate::certificates::Certificates;
+
 const EXAMPLES: &str = "\
 Examples:
   On the new machine:      fastsst receive --into /var/lib/mysql --listen 0.0.0.0:4444 --ticket-file t
@@ -155,6 +157,8 @@ pub(crate) struct Common {
     /// Write what was done to this file, as JSON
     #[arg(long, value_name = "FILE")]
     pub(crate) summary_json: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) certificates: Certificates,
 }
 
 impl Common {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use fastsst_mover::options::parse_bytes;
 use fastsst_mover::summary::mib;
+use fastsst_mover::tls::End;
 use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::{AllFiles, SourceRoot};
 use fastsst_mover::{
@@ -16,8 +17,9 @@ use crate::{args, report, signals};
 
 /// Says how much `fastsst send` would send.
 pub(crate) fn run(args: args::Estimate) -> Result<()> {
-    let options = Options { polite: args.polite, ..args.common.options()? };
     let (ticket, rate) = (ticket(&args.to)?, parse_bytes(&args.rate)?);
+    let tls = args.common.certificates.load(End::Donor, &ticket.host)?;
+    let options = Options { polite: args.polite, tls, ..args.common.options()? };
     if !args.force {
         in_use::check(&Dir::open_source(&args.dir)?)?;
     }

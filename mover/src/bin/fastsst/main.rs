@@ -1,6 +1,7 @@
 //! `fastsst`: send a directory tree to another machine, receive one, or verify one.
 
 mod args;
+mod certificates;
 mod estimate;
 mod garbd;
 mod keep;

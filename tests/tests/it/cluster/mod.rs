@@ -17,6 +17,7 @@ mod rejoin;
 mod rejoin_delta;
 mod resume;
 mod story;
+mod tls;
 
 use std::time::Duration;
 

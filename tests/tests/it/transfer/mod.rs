@@ -1,6 +1,7 @@
 //! `fastsst receive`, `send` and `verify` without any server: what arrives, what is refused, and
 //! what is left when something breaks.
 
+mod certificates;
 mod changing;
 mod death;
 mod delta;
