@@ -16,6 +16,7 @@ pub use certificate::Certificate;
 pub use names::Names;
 pub use pem::NamedFile;
 pub use roots::Roots;
+pub(crate) use roots::words;
 
 use webpki::KeyUsage;
 

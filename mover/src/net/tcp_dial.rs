@@ -20,6 +20,7 @@ use super::tcp_socket::{Patience, prepare};
 use super::tls::{ALPN, PinnedClient, SERVER_NAME, not_accepted, refused_by};
 use super::{NetOptions, Pin};
 use crate::error::{Code, Error, Result};
+use crate::tls::words;
 
 /// Bytes of TLS records kept for one write to the kernel.
 ///
@@ -151,7 +152,7 @@ fn handshake_error(peer: SocketAddr, error: io::Error) -> Error {
             let what = format!("{peer} closed the connection in the handshake");
             Error::new(Code::Unreachable, what).because(error)
         }
-        Some(rustls::Error::InvalidCertificate(why)) => not_accepted(peer, why),
+        Some(rustls::Error::InvalidCertificate(why)) => not_accepted(peer, words(why)),
         Some(rustls::Error::NoCertificatesPresented) => not_accepted(peer, "it shows none"),
         // It has our keys and not our bytes: they were changed on the way.
         Some(

@@ -12,7 +12,7 @@ use rustls::{
 
 use super::findings::{Findings, Refused};
 use super::tls::{Pin, pin_of};
-use crate::tls::{Demand, End, Roots};
+use crate::tls::{Demand, End, Roots, words};
 
 /// The donor's: the pinned key, in a certificate that has what is demanded.
 #[derive(Debug)]
@@ -59,7 +59,7 @@ impl ServerCertVerifier for JoinerVerifier {
         match self.check(end_entity, intermediates, now) {
             Ok(()) => Ok(ServerCertVerified::assertion()),
             Err(error) => {
-                self.findings.refuse(Refused::Certificate(error.to_string()));
+                self.findings.refuse(Refused::Certificate(words(&error)));
                 Err(error.into())
             }
         }

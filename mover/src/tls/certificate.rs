@@ -9,7 +9,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{Error as TlsError, InconsistentKeys};
 
 use super::inspect::Inspected;
-use super::{End, NamedFile, Roots};
+use super::{End, NamedFile, Roots, words};
 use crate::error::Result;
 
 /// A chain with its key; it has been checked.
@@ -60,8 +60,9 @@ impl Certificate {
         };
         roots.verify((leaf, intermediates), end, UnixTime::now()).map_err(|error| {
             self.file.wrong(format!(
-                "does not pass the check against {roots} ({error}); put the intermediate \
-                 certificates behind it in the same file, or name the authority that issued it"
+                "does not pass the check against {roots} ({}); put the intermediate certificates \
+                 behind it in the same file, or name the authority that issued it",
+                words(&error)
             ))
         })
     }

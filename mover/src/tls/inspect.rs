@@ -7,6 +7,13 @@ use x509_parser::x509::X509Version;
 use super::NamedFile;
 use crate::error::Result;
 
+/// A time as certificates have it, for messages.
+pub(super) fn date(time: UnixTime) -> String {
+    let seconds = i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+    ASN1Time::from_timestamp(seconds)
+        .map_or_else(|_far| format!("{seconds} s after 1970"), |date| date.to_string())
+}
+
 /// Of one certificate.
 #[derive(Debug)]
 pub(super) struct Inspected {

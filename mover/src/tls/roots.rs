@@ -11,7 +11,7 @@ use rustls::pki_types::{CertificateDer, TrustAnchor, UnixTime};
 use rustls::{CertificateError, ExtendedKeyPurpose, OtherError};
 use webpki::{EndEntityCert, KeyUsage, anchor_from_trusted_cert};
 
-use super::inspect::Inspected;
+use super::inspect::{Inspected, date};
 use super::{End, NamedFile};
 use crate::error::Result;
 
@@ -184,6 +184,20 @@ pub(super) fn refusal(error: webpki::Error) -> CertificateError {
         },
         other => CertificateError::Other(OtherError(Arc::new(Unacceptable(other)))),
     }
+}
+
+/// What is wrong with a certificate, for an operator; dates as dates.
+pub(crate) fn words(error: &CertificateError) -> String {
+    if let CertificateError::ExpiredContext { not_after, .. } = error {
+        return format!("certificate expired on {}", date(*not_after));
+    }
+    if let CertificateError::NotValidYetContext { not_before, .. } = error {
+        return format!("certificate is not valid before {}", date(*not_before));
+    }
+    if *error == CertificateError::UnknownIssuer {
+        return "no authority that this node knows has issued it (UnknownIssuer)".to_owned();
+    }
+    error.to_string()
 }
 
 /// A use that a certificate may allow. Source: RFC 5280, section 4.2.1.12.

@@ -7,7 +7,7 @@ use std::slice::from_ref;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, date_time_ymd,
+    KeyPair, PKCS_ECDSA_P256_SHA256, SignatureAlgorithm, date_time_ymd,
 };
 use tempfile::TempDir;
 
@@ -20,6 +20,8 @@ pub(crate) struct Authority {
     /// Certificates between this one and the root.
     bundle: String,
     directory: TempDir,
+    /// Of what it issues.
+    keys: &'static SignatureAlgorithm,
 }
 
 /// What shall be in a certificate.
@@ -63,14 +65,27 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         // All have the same name, as those that people make by the same recipe.
         let issuer = CertifiedIssuer::self_signed(authority("Test CA", years), key).unwrap();
-        Self { issuer, bundle: String::new(), directory: TempDir::new().unwrap() }
+        let directory = TempDir::new().unwrap();
+        Self { issuer, bundle: String::new(), directory, keys: &PKCS_ECDSA_P256_SHA256 }
     }
 
     pub(crate) fn intermediate(&self) -> Self {
-        let (key, params) = (KeyPair::generate().unwrap(), authority("Between", (2000, 3000)));
+        let (key, params) = (self.key(), authority("Between", (2000, 3000)));
         let issuer = CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap();
         let bundle = format!("{}{}", issuer.pem(), self.bundle);
-        Self { issuer, bundle, directory: TempDir::new().unwrap() }
+        Self { issuer, bundle, directory: TempDir::new().unwrap(), keys: self.keys }
+    }
+
+    /// The same with a key of this kind, and all below it.
+    pub(crate) fn with_keys(mut self, keys: &'static SignatureAlgorithm) -> Self {
+        self.keys = keys;
+        let about = authority("Test CA", (2000, 3000));
+        self.issuer = CertifiedIssuer::self_signed(about, self.key()).unwrap();
+        self
+    }
+
+    fn key(&self) -> KeyPair {
+        KeyPair::generate_for(self.keys).unwrap()
     }
 
     /// The authority's own certificate, in a file.
@@ -84,7 +99,7 @@ impl Authority {
 
     /// Files of a new certificate, with those between it and the root, and of its key.
     pub(crate) fn issue_files(&self, wanted: Wanted) -> (NamedFile, NamedFile) {
-        let key = KeyPair::generate().unwrap();
+        let key = self.key();
         let certificate = wanted.params("A Server").signed_by(&key, &self.issuer).unwrap();
         let chain = format!("{}{}", certificate.pem(), self.bundle);
         (self.write("cert.pem", &chain), self.write("key.pem", &key.serialize_pem()))

@@ -19,11 +19,8 @@ pub(super) enum Answer {
         /// Why it is not needed.
         why: &'static str,
     },
-    /// It asks for what does not exist; the words say what to use instead. Values that do not
-    /// ask for it are accepted.
+    /// It asks for what does not exist; the words say what to use instead.
     Refused {
-        /// Values that ask for nothing.
-        harmless: &'static [&'static str],
         /// What to use instead.
         instead: &'static str,
     },
@@ -52,12 +49,12 @@ pub(super) const STOCK: [(&str, Answer); 30] = [
     ("ncsockopt", note(TRANSPORT)),
     ("transfer-fifo-streams", note(TRANSPORT)),
     ("ssl-dhparams", note("TLS 1.3 has no parameters to choose")),
-    ("encrypt-algo", Answer::Refused { harmless: &[], instead: KEY_BASED }),
-    ("encrypt-key", Answer::Refused { harmless: &[], instead: KEY_BASED }),
-    ("encrypt-key-file", Answer::Refused { harmless: &[], instead: KEY_BASED }),
-    ("encrypt-format", Answer::Refused { harmless: &[], instead: KEY_BASED }),
-    ("encrypt-threads", Answer::Refused { harmless: &[], instead: KEY_BASED }),
-    ("encrypt-chunk-size", Answer::Refused { harmless: &[], instead: KEY_BASED }),
+    ("encrypt-algo", Answer::Refused { instead: KEY_BASED }),
+    ("encrypt-key", Answer::Refused { instead: KEY_BASED }),
+    ("encrypt-key-file", Answer::Refused { instead: KEY_BASED }),
+    ("encrypt-format", Answer::Refused { instead: KEY_BASED }),
+    ("encrypt-threads", Answer::Refused { instead: KEY_BASED }),
+    ("encrypt-chunk-size", Answer::Refused { instead: KEY_BASED }),
     ("compressor", Answer::Compressor),
     ("decompressor", note("each chunk says how it is compressed; see compress")),
     ("compress-chunk-size", note("a chunk is 1 MiB")),
@@ -101,8 +98,7 @@ impl Answer {
             Self::Note { why, .. } => {
                 tracing::info!("my.cnf [sst] {name} is not needed: {why}");
             }
-            Self::Refused { harmless, .. } if harmless.contains(&value) => {}
-            Self::Refused { instead, .. } => {
+            Self::Refused { instead } => {
                 // Not the value: encrypt-key is a secret.
                 return Err(Error::new(Code::Unsupported, instead));
             }

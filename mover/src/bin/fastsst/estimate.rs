@@ -17,9 +17,9 @@ use crate::{args, report, signals};
 
 /// Says how much `fastsst send` would send.
 pub(crate) fn run(args: args::Estimate) -> Result<()> {
+    let mut options = Options { polite: args.polite, ..args.common.options()? };
     let (ticket, rate) = (ticket(&args.to)?, parse_bytes(&args.rate)?);
-    let tls = args.common.certificates.load(End::Donor, &ticket.host)?;
-    let options = Options { polite: args.polite, tls, ..args.common.options()? };
+    options.tls = args.common.certificates.load(End::Donor, &ticket.host)?;
     if !args.force {
         in_use::check(&Dir::open_source(&args.dir)?)?;
     }

@@ -10,8 +10,8 @@ use fastsst_mover::tls::End;
 use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::STAGING_NAME;
 use fastsst_mover::{
-    AnyDonor, Cancel, Code, Error, JoinerPolicy, Options, Owner, Place, Progress, ReceiveConfig,
-    Received, Receiver, Result, in_use,
+    AnyDonor, Cancel, Code, Error, JoinerPolicy, Owner, Place, Progress, ReceiveConfig, Received,
+    Receiver, Result, in_use,
 };
 use fastsst_proto::ticket::Ticket;
 
@@ -22,9 +22,9 @@ use crate::{args, garbd, report, signals};
 
 /// Receives a directory.
 pub(crate) fn run(args: args::Receive) -> Result<()> {
+    let mut options = args.options()?;
     let host = args.host.clone().unwrap_or_else(|| host_of(args.listen.ip()));
-    let tls = args.common.certificates.load(End::Joiner, &host)?;
-    let options = Options { tls, ..args.options()? };
+    options.tls = args.common.certificates.load(End::Joiner, &host)?;
     if args.replace {
         in_use::check(&Dir::open_target(&args.into)?)?;
     } else {

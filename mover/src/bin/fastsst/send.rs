@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fastsst_mover::tls::End;
 use fastsst_mover::tree::Dir;
 use fastsst_mover::walk::{AllFiles, SourceRoot};
-use fastsst_mover::{Cancel, Code, Error, NoFreeze, Options, Progress, Result, SendConfig, in_use};
+use fastsst_mover::{Cancel, Code, Error, NoFreeze, Progress, Result, SendConfig, in_use};
 use fastsst_proto::limits::TICKET_BYTES_MAX;
 use fastsst_proto::ticket::Ticket;
 use zeroize::Zeroizing;
@@ -16,9 +16,9 @@ use crate::{args, report, signals};
 
 /// Sends a directory.
 pub(crate) fn run(args: args::Send) -> Result<()> {
+    let mut options = args.options()?;
     let ticket = ticket(&args.to)?;
-    let tls = args.common.certificates.load(End::Donor, &ticket.host)?;
-    let options = Options { tls, ..args.options()? };
+    options.tls = args.common.certificates.load(End::Donor, &ticket.host)?;
     if !args.force {
         in_use::check(&Dir::open_source(&args.dir)?)?;
     }

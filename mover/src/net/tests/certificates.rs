@@ -1,6 +1,9 @@
 //! Certificates of the operator, on top of pin and token.
 
-use rcgen::ExtendedKeyUsagePurpose;
+use rcgen::{
+    ExtendedKeyUsagePurpose, PKCS_ECDSA_P384_SHA384, PKCS_ECDSA_P521_SHA512, PKCS_ED25519,
+    PKCS_RSA_SHA256,
+};
 
 use super::*;
 use crate::tls::tests::{Authority, Wanted};
@@ -15,6 +18,7 @@ over_each_transport! {
     a_certificate_of_another_authority_is_refused_by_either_end,
     a_certificate_that_has_expired_is_refused_by_either_end,
     a_certificate_for_servers_only_is_none_of_a_donor,
+    keys_of_every_kind_that_is_promised_are_used,
     the_pinned_key_counts_whatever_the_certificate_says,
 }
 
@@ -171,7 +175,7 @@ async fn a_certificate_that_has_expired_is_refused_by_either_end(transport: Tran
     assert!(joiner.contains("certificate expired"), "{joiner}");
     let meeting = Meeting { joiner: demands(&root, old()), donor: demands(&root, good()) };
     let (donor, joiner) = meeting.fail(transport).await;
-    assert!(donor.contains("certificate expired"), "{donor}");
+    assert!(donor.contains("certificate expired on Jan  1 00:00:00 2001"), "{donor}");
     assert!(joiner.contains("has expired or is not valid yet"), "{joiner}");
 }
 
@@ -183,6 +187,17 @@ async fn a_certificate_for_servers_only_is_none_of_a_donor(transport: Transport)
     let (donor, joiner) = Meeting { joiner: demands(&root, good), donor }.fail(transport).await;
     assert!(donor.contains("refuses the certificate of this node"), "{donor}");
     assert!(joiner.contains("client authentication"), "{joiner}");
+}
+
+async fn keys_of_every_kind_that_is_promised_are_used(transport: Transport) {
+    let kinds = [&PKCS_RSA_SHA256, &PKCS_ECDSA_P384_SHA384, &PKCS_ECDSA_P521_SHA512, &PKCS_ED25519];
+    for kind in kinds {
+        // The authority, what is between and both ends.
+        let root = Authority::root().with_keys(kind);
+        let between = root.intermediate();
+        let end = || demands(&root, Own::Files(between.issue(Wanted::default())));
+        Meeting { joiner: end(), donor: end() }.succeed(transport).await;
+    }
 }
 
 async fn the_pinned_key_counts_whatever_the_certificate_says(transport: Transport) {
