@@ -30,10 +30,10 @@ use rustix::io::Errno;
 
 pub(crate) use self::adopt::{adopt, adopt_as};
 pub(crate) use self::aside::{Aside, Room, set_aside};
-pub(crate) use self::followers::load as forgotten_followers;
+pub(crate) use self::followers::{FOLLOWERS, LEADER, load as load_list};
 pub(crate) use self::together::{KeepAll, recover_locked};
 
-use self::followers::{FOLLOWERS, FOLLOWERS_NEW};
+use self::followers::UNFINISHED;
 use crate::error::{Error, Result};
 use crate::staging::{
     Durable, JOURNAL, LOCK, Lock, NEW, OLD, OWNER_WRITE, Place, Staging, TRASH, clear, rel,
@@ -139,7 +139,7 @@ pub fn recover(root: &Place) -> Result<Recovered> {
 fn clear_staging(lock: &Lock) {
     let (root, staging) = (lock.root(), lock.staging());
     let removed = rel(STAGING_NAME).and_then(|name| {
-        for inner in [OLD, TRASH, NEW, JOURNAL, FOLLOWERS_NEW, FOLLOWERS, LOCK] {
+        for inner in [OLD, TRASH, NEW, JOURNAL, UNFINISHED, FOLLOWERS, LEADER, LOCK] {
             clear(staging, &rel(inner)?)?;
         }
         clear(root, &name)?;
@@ -206,5 +206,7 @@ fn is_directory(dir: &Dir, path: &RelPath) -> Result<bool> {
     Ok(dir.stat(path)?.is_some_and(|stat| stat.kind == FileKind::Directory))
 }
 
+#[cfg(test)]
+mod several_tests;
 #[cfg(test)]
 mod tests;

@@ -354,7 +354,7 @@ impl Joiner<'_> {
 /// What this joiner offers: it can compare only if it has something.
 fn features(stagings: &[Arc<Staging>]) -> Result<Features> {
     for staging in stagings {
-        if staging.has_stale()? {
+        if staging.has_stale()? || staging.has_forgotten()? {
             return Ok(Features::SUPPORTED);
         }
     }

@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 
 use fastsst_proto::path::RelPath;
 
+use super::followers::{self, FOLLOWERS, LEADER};
 use super::merge::merge;
 use super::order::{Holds, Leaving, departure};
-use super::{Hook, Step, followers, is_directory, move_entry, record, set_mode};
+use super::{Hook, Step, is_directory, move_entry, record, set_mode};
 use crate::error::{Error, Result};
 use crate::staging::{Lock, NEW, OLD, TRASH, clear, rel};
 use crate::tree::{Dir, Stat};
@@ -57,8 +58,10 @@ pub(crate) fn set_aside(
 ) -> Result<Vec<Aside>> {
     let remembered = remember(rooms, hook)?;
     let mut out = MoveOut { roots: Vec::with_capacity(rooms.len()), done: Vec::new() };
-    let mut names = Vec::new();
+    let (mut names, mut leader) = (Vec::new(), Vec::new());
     for (number, room) in rooms.iter().enumerate() {
+        followers::store(room.lock.staging(), LEADER, &leader)?;
+        leader.resize_with(1, || room.path.to_owned());
         let mut on_file = |path: &RelPath, stat: &Stat| on_file(number, path, stat);
         out.roots.push(Moves::begin(room, &mut on_file, hook)?);
         let holds = |name: &RelPath| Holds::of(room.lock.root(), name, room.prefixes);
@@ -70,7 +73,7 @@ pub(crate) fn set_aside(
         Err(Stopped::Failed(error)) => {
             out.undo()?;
             if let (Some(before), Some(leader)) = (remembered, rooms.first()) {
-                followers::store(leader.lock.staging(), &before)?;
+                followers::store(leader.lock.staging(), FOLLOWERS, &before)?;
             }
             return Err(error);
         }
@@ -84,12 +87,12 @@ pub(crate) fn set_aside(
 fn remember(rooms: &[Room<'_>], hook: Hook<'_>) -> Result<Option<Vec<PathBuf>>> {
     let Some((leader, others)) = rooms.split_first() else { return Ok(None) };
     let (staging, paths) = (leader.lock.staging(), others.iter().map(|it| it.path.to_owned()));
-    let (before, now) = (followers::load(staging)?, paths.collect::<Vec<_>>());
+    let (before, now) = (followers::load(staging, FOLLOWERS)?, paths.collect::<Vec<_>>());
     if before == now {
         return Ok(None);
     }
     hook(Step::Remember)?;
-    followers::store(staging, &now)?;
+    followers::store(staging, FOLLOWERS, &now)?;
     leader.lock.root().sync()?;
     Ok(Some(before))
 }
@@ -304,6 +307,7 @@ impl<'a> Moves<'a> {
     fn leave(&self) -> Result<()> {
         if self.is_first && self.old.names()?.is_empty() {
             clear(self.lock.staging(), &rel(OLD)?)?;
+            followers::store(self.lock.staging(), LEADER, &[])?;
             self.lock.untouch();
         }
         Ok(())

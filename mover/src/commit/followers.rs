@@ -1,8 +1,9 @@
-//! Which other roots a leader has taken along.
+//! Which other roots a leader has taken along, and whom a follower belongs to.
 //!
-//! Written before the first of them is touched. So the next transfer into the leader finds what an
-//! interrupted one has left in directories that it would not look into: roots that only that donor
-//! had, or that the node's configuration no longer has.
+//! The leader's list is written before the first follower is touched. So the next transfer into the
+//! leader finds what an interrupted one has left in directories that it would not look into: roots
+//! that only that donor had, or that the node's configuration no longer has. The follower's says that
+//! what is there is still this leader's, and not of a node that has the directory now.
 //!
 //! ```text
 //!  "FSSTFLW1" | u32 paths | path… | 32 bytes BLAKE3 of all before      path: u16 length and that many bytes
@@ -18,11 +19,14 @@ use crate::error::{Code, Error, Result};
 use crate::staging::rel;
 use crate::tree::{Dir, as_path};
 
-/// Name of the list in the staging directory.
+/// Name of a leader's list in its staging directory.
 pub(crate) const FOLLOWERS: &[u8] = b"followers";
 
+/// Name of a follower's list, of its leader, in its staging directory.
+pub(crate) const LEADER: &[u8] = b"leader";
+
 /// Name of a list that is being written.
-pub(super) const FOLLOWERS_NEW: &[u8] = b"followers.new";
+pub(super) const UNFINISHED: &[u8] = b"list.new";
 
 const MAGIC: &[u8] = b"FSSTFLW1";
 
@@ -35,8 +39,8 @@ const BYTES_MAX: usize = 4 << 20;
 ///
 /// # Errors
 /// E08: it is there and cannot be read.
-pub(crate) fn load(staging: &Dir) -> Result<Vec<PathBuf>> {
-    let opened = staging.open_file_read(&rel(FOLLOWERS)?, FileMode::Buffered)?;
+pub(crate) fn load(staging: &Dir, name: &[u8]) -> Result<Vec<PathBuf>> {
+    let opened = staging.open_file_read(&rel(name)?, FileMode::Buffered)?;
     let Some((file, stat)) = opened else { return Ok(Vec::new()) };
     let len = usize::try_from(stat.size).unwrap_or(usize::MAX);
     let bytes = if len <= BYTES_MAX { read(&file, len)? } else { Vec::new() };
@@ -51,8 +55,8 @@ pub(crate) fn load(staging: &Dir) -> Result<Vec<PathBuf>> {
 ///
 /// # Errors
 /// E07, E09. E24: it would be too long.
-pub(super) fn store(staging: &Dir, paths: &[PathBuf]) -> Result<()> {
-    let (name, new_name) = (rel(FOLLOWERS)?, rel(FOLLOWERS_NEW)?);
+pub(super) fn store(staging: &Dir, name: &[u8], paths: &[PathBuf]) -> Result<()> {
+    let (name, new_name) = (rel(name)?, rel(UNFINISHED)?);
     if paths.is_empty() {
         return match staging.unlink(&name)? {
             true => staging.sync(),
@@ -135,11 +139,12 @@ mod tests {
     fn a_list_comes_back_whole_or_not_at_all() {
         let tree = tempfile::tempdir().unwrap();
         let dir = Dir::open_target(tree.path()).unwrap();
-        assert!(load(&dir).unwrap().is_empty());
+        assert!(load(&dir, FOLLOWERS).unwrap().is_empty());
         for paths in [vec!["/a", "/b/\u{e4}"], vec!["/c"]] {
             let paths: Vec<_> = paths.into_iter().map(PathBuf::from).collect();
-            store(&dir, &paths).unwrap();
-            assert_eq!(load(&dir).unwrap(), paths);
+            store(&dir, FOLLOWERS, &paths).unwrap();
+            assert_eq!(load(&dir, FOLLOWERS).unwrap(), paths);
+            assert!(load(&dir, LEADER).unwrap().is_empty());
         }
         let bytes = std::fs::read(tree.path().join("followers")).unwrap();
         for at in 0..bytes.len() {
@@ -149,7 +154,7 @@ mod tests {
             assert_eq!(decode(&flipped), None, "flipped in {at}");
         }
         assert_eq!(decode(&encode(&["relative".into()]).unwrap()), None);
-        store(&dir, &[]).unwrap();
+        store(&dir, FOLLOWERS, &[]).unwrap();
         assert_eq!(std::fs::read_dir(tree.path()).unwrap().count(), 0);
     }
 }

@@ -291,9 +291,12 @@ fn put_in_place(parts: &[Decided<'_>], hook: Hook<'_>) -> Result<()> {
         }
     }
     // 7. Names: what is not of the new trees goes, then the new trees come.
+    // Once all has come, in all roots, what else is there came later, perhaps months: it stays.
     let mut leaving = Vec::new();
-    for (number, it) in arriving.iter().enumerate() {
-        leaving.extend(it.leftovers(number)?);
+    if arriving.iter().any(|it| !it.waiting.is_empty()) {
+        for (number, it) in arriving.iter().enumerate() {
+            leaving.extend(it.leftovers(number)?);
+        }
     }
     leaving.sort();
     move_leftovers(&arriving, leaving, hook)?;
@@ -316,13 +319,9 @@ fn put_in_place(parts: &[Decided<'_>], hook: Hook<'_>) -> Result<()> {
 }
 
 impl Arriving<'_> {
-    /// What is in the root and not of the new tree. Once all has come, what else is in the root came
-    /// later, perhaps months: it stays.
+    /// What is in the root and not of the new tree.
     fn leftovers(&self, number: usize) -> Result<Vec<Leaving>> {
         let Decided { lock, keep, record } = self.part;
-        if self.waiting.is_empty() {
-            return Ok(Vec::new());
-        }
         let is_leftover = |name: &[u8]| match record.get(name) {
             // The new one is here already if it is not waiting any more.
             Some(_) => self.waiting.contains(name),

@@ -23,8 +23,8 @@ pub(crate) struct Catalog {
     items: Vec<Item>,
     /// Item numbers by (root, path), complete after each pass.
     sorted: Vec<u32>,
-    /// First name of each file with several, by device and inode.
-    links: HashMap<(u64, u64), FileId>,
+    /// First name of each file with several in one root, by root, device and inode.
+    links: HashMap<(RootIndex, u64, u64), FileId>,
     /// Whether each item was met in the current pass.
     met: Vec<bool>,
     pass: u32,
@@ -222,9 +222,9 @@ impl Catalog {
             stat: found.stat,
         };
         if item.kind == EntryKind::File && item.stat.nlink > 1 {
-            let inode = (item.stat.dev, item.stat.ino);
+            let inode = (root, item.stat.dev, item.stat.ino);
             let first = *self.links.entry(inode).or_insert(id);
-            let first = self.items.get(usize_of(first.0)).filter(|first| first.root == root);
+            let first = self.items.get(usize_of(first.0));
             if let Some(first) = first {
                 item.kind = EntryKind::HardLink;
                 item.link_target = Some(first.path.as_bytes().to_vec());

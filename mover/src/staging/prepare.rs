@@ -60,8 +60,10 @@ impl Staging {
         if self.shared.new.get().is_some() {
             return Err(again());
         }
-        refuse_mount_points(&self.dir, &self.replaced_names()?)?;
-        in_use::check_with(&self.dir, self.prefixes())
+        let names = self.replaced_names()?;
+        refuse_mount_points(&self.dir, &names)?;
+        // Where nothing is replaced a server is not disturbed.
+        if names.is_empty() { Ok(()) } else { in_use::check_with(&self.dir, self.prefixes()) }
     }
 
     fn begin_tree(&self, Aside { old, new }: Aside, left: Left) -> Result<()> {

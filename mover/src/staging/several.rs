@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::file::OpenSet;
-use super::{Owner, Place, Staging};
+use super::{Owner, Place, Staging, rel};
 use crate::commit;
 use crate::disk::file::FileMode;
 use crate::error::{Code, Error, Result};
-use crate::tree::as_path;
+use crate::tree::Dir;
 use crate::walk::STAGING_NAME;
 
 /// How stagings of one transfer are begun.
@@ -70,6 +70,14 @@ impl Staging {
         Ok(stagings.len() - 1)
     }
 
+    /// Whether an interrupted transfer into this leader has touched other places, too.
+    ///
+    /// # Errors
+    /// E08.
+    pub(crate) fn has_forgotten(&self) -> Result<bool> {
+        Ok(!commit::load_list(self.lock.staging(), commit::FOLLOWERS)?.is_empty())
+    }
+
     /// Begins the places that an interrupted transfer into the leader has touched and this one would
     /// not: what it has left there goes when this one commits. What is in them stays.
     ///
@@ -77,9 +85,9 @@ impl Staging {
     /// As [`Staging::begin`].
     pub(crate) fn join_forgotten(stagings: &mut Vec<Arc<Self>>, how: &How) -> Result<()> {
         let Some(leader) = stagings.first() else { return Ok(()) };
-        for path in commit::forgotten_followers(leader.lock.staging())? {
-            let is_left = fs::symlink_metadata(path.join(as_path(STAGING_NAME)));
-            if is_left.is_err() {
+        let leader = Arc::clone(leader);
+        for path in commit::load_list(leader.lock.staging(), commit::FOLLOWERS)? {
+            if !follows(&path, leader.path())? {
                 continue;
             }
             let keep = Arc::new(commit::KeepAll);
@@ -95,6 +103,17 @@ impl Staging {
         }
         Ok(())
     }
+}
+
+/// Whether a transfer into `leader` has left something in the place at `path`.
+fn follows(path: &Path, leader: &Path) -> Result<bool> {
+    let dir = match Dir::open_target(path) {
+        Err(error) if error.code() == Code::Missing => return Ok(false),
+        dir => dir?,
+    };
+    let staging = dir.open_dir_if_there(&rel(STAGING_NAME)?)?;
+    let whose = staging.map(|staging| commit::load_list(&staging, commit::LEADER)).transpose()?;
+    Ok(whose.is_some_and(|paths| paths == [leader]))
 }
 
 /// What a place is called that no longer takes part.

@@ -18,6 +18,7 @@ mod pace;
 mod places;
 mod reconnect;
 mod resume;
+mod roots;
 mod space;
 mod stale_in_use;
 mod stale_memory;
