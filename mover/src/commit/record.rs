@@ -328,7 +328,7 @@ mod tests {
         old.extend_from_slice(hash.as_bytes());
         let record = Record::decode(&old).unwrap();
         assert_eq!(record.part, Part::Alone);
-        assert!(record.get(b"mysql").is_some() && record.kept.contains(&b"kept".to_vec()));
+        assert!(record.get(b"mysql").is_some() && record.kept.contains(b"kept".as_slice()));
         assert_eq!(record.encode().unwrap(), old);
     }
 

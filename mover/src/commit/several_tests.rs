@@ -468,3 +468,24 @@ fn places_that_are_in_each_others_way_are_refused() {
     begin(&["data", "data/private/inner", "sys"]).unwrap();
     begin(&["data/private/inner", "link"]).unwrap();
 }
+
+#[test]
+fn what_belongs_to_another_leader_by_now_is_left_alone() {
+    let node = Node::old(SHARED);
+    let stagings = node.begin();
+    Staging::prepare_all(&stagings, &mut |_| Ok(())).unwrap();
+    drop(stagings);
+    let take_part = || {
+        let mut stagings = Staging::begin_all(node.places()[..1].to_vec(), &how()).unwrap();
+        Staging::join_forgotten(&mut stagings, &how()).unwrap();
+        stagings.iter().map(|it| it.path().file_name().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(take_part(), ["data", "sys", "tables"]);
+    // Another node has begun to receive into it.
+    let other = Staging::begin_all(vec![target(&node.at("sys"))], &how()).unwrap();
+    Staging::prepare_all(&other, &mut |_| Ok(())).unwrap();
+    drop(other);
+    assert_eq!(take_part(), ["data", "tables"]);
+    fs::remove_dir_all(node.at("tables")).unwrap();
+    assert_eq!(take_part(), ["data"]);
+}

@@ -141,3 +141,55 @@ fn conflict(
         ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::staging::tests::{begin, entry, fails};
+
+    /// Roots 0 and 1 share a directory, root 2 goes to `redo/inner` in it.
+    fn layout(root: &std::path::Path) -> Layout {
+        let names = ["datadir", "undo", "innodb-log"].map(str::to_owned);
+        let prefix = RelPath::parse(b"redo/inner").unwrap();
+        let targets = vec![(0, None), (0, None), (0, Some(prefix))];
+        Layout::new(vec![begin(root)], &names, targets).unwrap()
+    }
+
+    #[test]
+    fn a_path_has_one_owner_and_a_directory_as_many_as_have_it() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = layout(root.path());
+        let claims = Claims::prefixes(&layout);
+        let claim = |id, number, path, kind| {
+            let entry = Entry { root: RootIndex(number), ..entry(id, path, kind) };
+            let (staging, there) = layout.locate(&entry).unwrap();
+            claims.claim(&layout, &entry, (staging, &there.path))
+        };
+        let release =
+            |id, path: &[u8]| claims.release(FileId(id), 0, &RelPath::parse(path).unwrap());
+        let (file, directory) = (EntryKind::File, EntryKind::Directory);
+
+        assert_eq!(claim(1, 0, "f", file).unwrap(), Claimed::Alone);
+        assert_eq!(claim(1, 0, "f", file).unwrap(), Claimed::Alone, "declared again");
+        for kind in [file, directory, EntryKind::Symlink, EntryKind::HardLink] {
+            let words = fails(claim(2, 1, "f", kind), Code::Protocol);
+            assert!(words.contains("root undo") && words.contains("root datadir"), "{words}");
+        }
+        assert!(release(1, b"f"));
+        assert_eq!(claim(2, 1, "f", file).unwrap(), Claimed::Alone);
+
+        assert_eq!(claim(3, 0, "db", directory).unwrap(), Claimed::Alone);
+        assert_eq!(claim(4, 1, "db", directory).unwrap(), Claimed::Shared);
+        assert!(!release(3, b"db"), "the other root still has it");
+        assert!(release(4, b"db"));
+
+        for path in ["redo", "redo/inner"] {
+            let words = fails(claim(5, 1, path, file), Code::Protocol);
+            assert!(words.contains("root innodb-log"), "{words}");
+        }
+        assert_eq!(claim(5, 0, "redo", directory).unwrap(), Claimed::TakenOver);
+        assert!(!release(5, b"redo"), "what goes below it stays");
+        assert_eq!(claim(6, 2, "ib_logfile0", file).unwrap(), Claimed::Alone);
+        fails(claim(7, 0, "redo/inner/ib_logfile0", file), Code::Protocol);
+    }
+}

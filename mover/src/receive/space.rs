@@ -103,3 +103,86 @@ fn mount_point(path: &Path) -> Option<PathBuf> {
     let here = device(path)?;
     path.ancestors().take_while(|above| device(above) == Some(here)).last().map(Path::to_path_buf)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use fastsst_proto::frame::DeclKind;
+
+    use super::*;
+    use crate::staging::tests::{begin, fails};
+
+    fn declaration(sizes: &[(&str, u64)], bytes: u64) -> Declaration {
+        Declaration {
+            kind: DeclKind::Full,
+            roots: ["a", "b"].map(str::to_owned).to_vec(),
+            properties: sizes
+                .iter()
+                .map(|(root, size)| (bytes_property(root), size.to_string()))
+                .collect(),
+            bytes_estimate: bytes,
+            files_estimate: 0,
+            lanes: 1,
+            capture: "test".to_owned(),
+        }
+    }
+
+    fn layout(a: &Path, b: &Path) -> Layout {
+        let stagings = vec![begin(a), begin(b)];
+        let names = ["a", "b"].map(str::to_owned);
+        Layout::new(stagings, &names, vec![(0, None), (1, None)]).unwrap()
+    }
+
+    #[test]
+    fn what_several_roots_need_of_one_file_system_is_added_up() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let layout = layout(a.path(), b.path());
+        let free = Arc::clone(&layout.stagings()[0]).free_bytes().unwrap();
+        let most = free / 4 * 3;
+        check(&layout, &declaration(&[("a", most)], most)).unwrap();
+        check(&layout, &declaration(&[], most)).unwrap();
+        let words = fails(
+            check(&layout, &declaration(&[("a", most), ("b", most)], 2 * most)),
+            Code::DiskFull,
+        );
+        for place in [&a, &b] {
+            assert!(words.contains(place.path().to_str().unwrap()), "{words}");
+        }
+        assert!(words.contains("file system mounted at /"), "{words}");
+        // Without a size of each, or where there is more than that: the sum.
+        for sizes in [&[][..], &[("a", most)][..], &[("a", 1), ("b", 1)][..]] {
+            fails(check(&layout, &declaration(sizes, 2 * most)), Code::DiskFull);
+        }
+    }
+
+    #[test]
+    fn each_file_system_must_have_room_for_its_own_roots() {
+        let memory = Path::new("/dev/shm");
+        let (Ok(a), b) = (tempfile::tempdir_in(memory), tempfile::tempdir().unwrap()) else {
+            return;
+        };
+        let layout = layout(a.path(), b.path());
+        let [one, two] = layout.stagings() else { panic!("two places") };
+        if one.device().unwrap() == two.device().unwrap() {
+            return;
+        }
+        let (small, large) = match one.free_bytes().unwrap() < two.free_bytes().unwrap() {
+            true => (("a", one), "b"),
+            false => (("b", two), "a"),
+        };
+        let bytes = small.1.free_bytes().unwrap();
+        // As much as the larger one could take.
+        check(&layout, &declaration(&[(large, bytes / 2)], bytes / 2)).unwrap();
+        let words = fails(check(&layout, &declaration(&[(small.0, bytes)], bytes)), Code::DiskFull);
+        assert!(words.contains(small.1.place()) && !words.contains(" and /"), "{words}");
+    }
+
+    #[test]
+    fn a_mount_point_is_the_uppermost_directory_of_its_file_system() {
+        assert_eq!(mount_point(Path::new("/proc/self")), Some("/proc".into()));
+        assert_eq!(mount_point(Path::new("/")), Some("/".into()));
+        assert_eq!(mount_point(Path::new("/none/such")), None);
+    }
+}

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use fastsst_mover::receive::{DeclaredNames, JoinerPolicy, OwnFile, OwnPlace};
 use fastsst_mover::staging::Keep;
@@ -16,6 +17,7 @@ use fastsst_mover::{
 use fastsst_proto::frame::Declaration;
 use fastsst_proto::path::RelPath;
 use fastsst_tests::transfer::{Listing, Sandbox, change_pages, fill, noise, written};
+use fastsst_tests::wait::until;
 
 /// The donor's roots, in this order. Two share a directory; one lies in another.
 const ROOTS: [&str; 5] = ["datadir", "binlogs", "innodb-log", "undo", "tables"];
@@ -30,7 +32,7 @@ fn every_root_comes_to_its_place_and_what_was_there_goes() {
     assert_eq!(summary.files, 9);
 
     // A second one sends what has changed, wherever it is.
-    for path in ["data/db/large.ibd", "log/ib_logfile0", "ext/db/t.ibd"] {
+    for path in ["data/db/large.ibd", "log/ib_logfile0"] {
         change_pages(&nodes.donor(path), 9, 3);
     }
     fs::rename(nodes.donor("ext/db/t.ibd"), nodes.donor("ext/db/renamed.ibd")).unwrap();
@@ -50,7 +52,7 @@ fn what_an_interrupted_transfer_has_left_in_any_place_is_used() {
     let stop = cancel.clone();
     let watching = std::thread::spawn(move || {
         while watched.iter().map(|place| written(place)).sum::<u64>() < 10 << 20 {
-            stop.sleep(std::time::Duration::from_millis(5)).unwrap();
+            stop.sleep(Duration::from_millis(5)).unwrap();
         }
         stop.cancel(Error::new(Code::Cancelled, "the test"));
     });
@@ -77,7 +79,7 @@ fn a_place_that_no_longer_takes_part_is_cleaned() {
     let (watched, stop) = (nodes.joiner("far"), cancel.clone());
     let watching = std::thread::spawn(move || {
         while !watched.join(".fastsst/new").exists() {
-            stop.sleep(std::time::Duration::from_millis(5)).unwrap();
+            stop.sleep(Duration::from_millis(5)).unwrap();
         }
         stop.cancel(Error::new(Code::Cancelled, "the test"));
     });
@@ -246,14 +248,20 @@ impl Nodes {
             path: self.joiner(name),
             keep: Arc::new(KeepState),
         };
-        Receiver::bind(ReceiveConfig {
-            places: vec![place("data"), place("other")],
-            listen: "127.0.0.1:0".parse().unwrap(),
-            options: Options::default(),
-            owner: Owner::Process,
-            software: "test".into(),
+        // The threads of a reception that has failed may live a little longer, and with them its locks.
+        until("the places are free", Duration::from_secs(20), || {
+            let bound = Receiver::bind(ReceiveConfig {
+                places: vec![place("data"), place("other")],
+                listen: "127.0.0.1:0".parse().unwrap(),
+                options: Options::default(),
+                owner: Owner::Process,
+                software: "test".into(),
+            });
+            match bound {
+                Err(error) if error.code() == Code::Busy => None,
+                bound => Some(bound.unwrap()),
+            }
         })
-        .unwrap()
     }
 
     /// The joiner has what the donor has, in its own layout, and what it kept and added.
