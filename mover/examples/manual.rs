@@ -18,6 +18,10 @@ use clap_complete::Shell;
 #[expect(dead_code, reason = "only the declaration of the arguments is used, not their values")]
 mod args;
 
+#[path = "../src/bin/fastsst/certificates.rs"]
+#[expect(dead_code, reason = "only the declaration of the arguments is used, not their values")]
+mod certificates;
+
 /// Name of the shim, whose page is of section 8: programs that people do not start.
 const SHIM: &str = "wsrep_sst_fastsst";
 

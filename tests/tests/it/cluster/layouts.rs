@@ -78,8 +78,11 @@ const ROWS: [(Side, Side); 9] = [
     ),
 ];
 
+/// Names with what belongs to them.
+type Named = Vec<(&'static str, String)>;
+
 /// The options of a side, and where each file must be then, relative to the node's directory.
-fn options(side: Side) -> (Vec<(&'static str, String)>, Vec<(&'static str, String)>) {
+fn options(side: Side) -> (Named, Named) {
     let (home, redo, undo, aria, log, _) = side;
     let parts = [
         ("innodb_data_home_dir", "home", "ibdata1", home),
