@@ -11,6 +11,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::ServerVersion;
@@ -65,6 +66,8 @@ fn server_process(args: &Args) -> Option<i32> {
 struct Stat {
     name: String,
     parent: i32,
+    /// Since the machine started. Unit: clock ticks.
+    started: u64,
 }
 
 impl Stat {
@@ -75,8 +78,11 @@ impl Stat {
     /// `PID (NAME) STATE PARENT ...`; the name may have spaces and parentheses.
     fn parse(text: &str) -> Option<Self> {
         let (name, rest) = text.split_once('(')?.1.rsplit_once(')')?;
-        let parent = rest.split_whitespace().nth(1)?.parse().ok().filter(|pid| *pid > 0)?;
-        Some(Self { name: name.to_owned(), parent })
+        let mut fields = rest.split_whitespace();
+        let parent = fields.nth(1)?.parse().ok().filter(|pid| *pid > 0)?;
+        // The 22nd of all, and the 20th behind the name.
+        let started = fields.nth(17)?.parse().ok()?;
+        Some(Self { name: name.to_owned(), parent, started })
     }
 }
 
@@ -99,7 +105,17 @@ fn open_program(pid: i32) -> Option<File> {
     let word = words.split(|byte| *byte == 0).next()?;
     let path = PathBuf::from(std::str::from_utf8(word).ok()?);
     let is_servers = path.file_name().is_some_and(|name| is_server(&name.to_string_lossy()));
-    (path.is_absolute() && is_servers).then(|| File::open(path).ok()).flatten()
+    let program = (path.is_absolute() && is_servers).then(|| File::open(path).ok()).flatten()?;
+    // A package that was upgraded meanwhile has put another program there.
+    let changed = u64::try_from(program.metadata().ok()?.ctime()).ok()?;
+    (changed <= start_time(&Stat::read(pid)?)?).then_some(program)
+}
+
+/// When a process was started. Unit: seconds since 1970.
+fn start_time(process: &Stat) -> Option<u64> {
+    let text = fs::read_to_string("/proc/stat").ok()?;
+    let booted: u64 = text.lines().find_map(|line| line.strip_prefix("btime "))?.parse().ok()?;
+    Some(booted + process.started.checked_div(rustix::param::clock_ticks_per_second())?)
 }
 
 /// The newest version that the files of a datadir name.
@@ -171,9 +187,14 @@ mod tests {
 
     #[test]
     fn processes_are_told_by_their_names() {
-        let stat = Stat::parse("42 (a) (b c) S 7 42 42 0").unwrap();
-        assert_eq!(stat, Stat { name: "a) (b c".to_owned(), parent: 7 });
-        assert_eq!(Stat::parse("1 (init) S 0 1 1"), None);
+        let zeros = "0 ".repeat(17);
+        let stat = Stat::parse(&format!("42 (a) (b c) S 7 {zeros}99 0")).unwrap();
+        assert_eq!(stat, Stat { name: "a) (b c".to_owned(), parent: 7, started: 99 });
+        assert_eq!(Stat::parse(&format!("1 (init) S 0 {zeros}99 0")), None);
+        let ours = Stat::read(std::process::id().cast_signed()).unwrap();
+        let age = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        let age = age.as_secs().abs_diff(start_time(&ours).unwrap());
+        assert!(age < 3600, "started {age} s ago?");
         assert!(is_server("mariadbd") && is_server("mysqld-debug") && !is_server("sh"));
     }
 }

@@ -56,12 +56,11 @@ fn included_files_and_directories_count_where_they_stand() {
 }
 
 #[test]
-fn groups_with_the_suffix_count_more_wherever_they_stand() {
+fn groups_with_the_suffix_are_read_too_in_the_order_of_the_file() {
     let node = Node::new("[sst.1]\nlanes=one\n[sst]\nlanes=all\n[sst.2]\nlanes=two\n");
     assert_eq!(lanes(&node, &[]), "all");
     let found = lanes(&node, &["--defaults-group-suffix", ".2"]);
     assert_eq!(found, "two");
-    // As the tool orders it: by the file, not by the suffix.
     let found = lanes(&node, &["--defaults-group-suffix=.1"]);
     assert_eq!(found, print_defaults(&node, ".1"));
 }

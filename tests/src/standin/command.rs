@@ -80,7 +80,7 @@ pub(super) fn joiner(known: Known<'_>, address: &str) -> CommandLine {
             .bare("--mysqld-args")
             .bare("--wsrep_on=ON")
             .bare("--wsrep-new-cluster"),
-        Kind::MysqlWsrep80 => line
+        Kind::MysqlWsrep80 | Kind::MysqlWsrep80Late => line
             .quoted("--defaults-file", config)
             .quoted("--defaults-group-suffix", "")
             .quoted("--parent", pid)
@@ -117,7 +117,7 @@ pub(super) fn donor(known: Known<'_>, request: &Request, transfer: Transfer<'_>)
             .bare("--gtid-domain-id")
             .bare("7")
             .quoted("--binlog", "mysql-bin"),
-        Kind::MysqlWsrep80 => line
+        Kind::MysqlWsrep80 | Kind::MysqlWsrep80Late => line
             .quoted("--local-port", "3306")
             .quoted("--socket", "/run/mysqld/mysqld.sock")
             .quoted("--datadir", datadir)

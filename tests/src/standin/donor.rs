@@ -40,6 +40,7 @@ pub struct Donating<'a> {
     script: Script,
     writer: Writer,
     is_locked: bool,
+    progress: usize,
     /// The files while everything stood still.
     files: BTreeMap<String, Vec<u8>>,
 }
@@ -49,6 +50,8 @@ pub struct Donating<'a> {
 pub struct Sent {
     /// The position in `done`, if the server got it.
     pub position: Option<String>,
+    /// Lines about progress before it.
+    pub progress: usize,
     /// The script's end.
     pub script: Ended,
     /// The files while everything stood still.
@@ -63,7 +66,14 @@ impl Server {
         let held = self.donor_input(request, &mut command);
         let script = Script::start(&mut command, self.kind().donor_buffer(), held);
         let writer = Writer::start(self.kind(), self.datadir());
-        Donating { server: self, script, writer, is_locked: false, files: BTreeMap::new() }
+        Donating {
+            server: self,
+            script,
+            writer,
+            is_locked: false,
+            progress: 0,
+            files: BTreeMap::new(),
+        }
     }
 
     /// Environment and standard input, by which credentials reach the script (contract 1.5 to 1.8).
@@ -109,7 +119,8 @@ impl Donating<'_> {
                 "continue" => return Some(Step::Continue),
                 progress if progress.starts_with("total ") || progress.starts_with("complete ") => {
                     let kind = self.server.kind();
-                    assert_eq!(kind, Kind::MysqlWsrep80, "{kind:?} fails at {line:?}");
+                    assert!(kind.reads_progress(), "{kind:?} fails at {line:?}");
+                    self.progress += 1;
                     let number = progress.split(' ').nth(1).map(str::parse::<u64>);
                     assert!(matches!(number, Some(Ok(_))), "{line:?}");
                 }
@@ -143,7 +154,7 @@ impl Donating<'_> {
                 self.answer(&format!("{POSITION} 7\n"));
                 return;
             }
-            Kind::MysqlWsrep80 => {
+            Kind::MysqlWsrep80 | Kind::MysqlWsrep80Late => {
                 self.writer.stop(Stop::Now);
                 self.answer(&format!("{POSITION} {LOCAL_GTID} 9\n"));
                 Duration::ZERO
@@ -192,7 +203,7 @@ impl Donating<'_> {
         let script = self.script.wait();
         let mut files = std::mem::take(&mut self.files);
         files.retain(|name, _| !name.starts_with("tables_flushed") && name != "wsrep_sst.pid");
-        Sent { position, script, files }
+        Sent { position, progress: self.progress, script, files }
     }
 
     /// Percona's server cancels the transfer.

@@ -19,6 +19,7 @@ const TEXT: usize = 6;
 pub struct Joining {
     kind: Kind,
     script: Script,
+    progress: usize,
 }
 
 /// How the server sees the end of it.
@@ -26,6 +27,8 @@ pub struct Joining {
 pub struct Joined {
     /// The position, if the server takes the transfer for a success.
     pub position: Option<String>,
+    /// Lines about progress before it.
+    pub progress: usize,
     /// The script's end.
     pub script: Ended,
 }
@@ -36,7 +39,8 @@ impl Server {
     pub fn join(&self, address: &str) -> Joining {
         let mut command = self.command(&command::joiner(self.known(), address));
         let held = joiner_input(self.kind(), &mut command);
-        Joining { kind: self.kind(), script: Script::start(&mut command, BUFFER, held) }
+        let script = Script::start(&mut command, BUFFER, held);
+        Joining { kind: self.kind(), script, progress: 0 }
     }
 }
 
@@ -72,7 +76,7 @@ impl Joining {
             assert!(is_position(self.kind, line), "{:?} cannot parse {line:?}", self.kind);
             !heeds_code || script.code == Some(0)
         });
-        Joined { position, script }
+        Joined { position, progress: self.progress, script }
     }
 
     fn last_line(&mut self) -> Option<String> {
@@ -83,7 +87,7 @@ impl Joining {
             match words[..] {
                 [word @ ("total" | "complete"), number] => {
                     assert!(self.kind.reads_progress(), "{:?} fails at {line:?}", self.kind);
-                    assert_eq!(self.kind, Kind::MysqlWsrep80, "nobody asked for {line:?}");
+                    self.progress += 1;
                     let number: u64 = number.parse().expect("a number of bytes");
                     assert!(word == "total" || number > complete, "{line:?} goes backwards");
                     complete = if word == "total" { 0 } else { number };
@@ -123,7 +127,9 @@ fn is_position(kind: Kind, line: &str) -> bool {
     first
         && match (kind, &rest[..]) {
             (Kind::Pxc80 | Kind::Pxc84, []) => true,
-            (Kind::MysqlWsrep80, [local, id]) => is_gtid(local) && is_number(id),
+            (Kind::MysqlWsrep80 | Kind::MysqlWsrep80Late, [local, id]) => {
+                is_gtid(local) && is_number(id)
+            }
             (Kind::MariaDb105 | Kind::MariaDb1011 | Kind::MariaDb118, [domain]) => {
                 is_number(domain)
             }

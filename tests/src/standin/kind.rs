@@ -9,8 +9,10 @@ pub enum Kind {
     MariaDb1011,
     /// MariaDB 11.8: credentials on standard input.
     MariaDb118,
-    /// Codership's MySQL 8.0.
+    /// Codership's MySQL 8.0, up to 8.0.35: credentials in the environment.
     MysqlWsrep80,
+    /// Codership's MySQL 8.0 since then: credentials on standard input.
+    MysqlWsrep80Late,
     /// Percona `XtraDB` Cluster 8.0.
     Pxc80,
     /// Percona `XtraDB` Cluster 8.4.
@@ -30,11 +32,12 @@ pub(super) enum Credentials {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::MariaDb105,
         Self::MariaDb1011,
         Self::MariaDb118,
         Self::MysqlWsrep80,
+        Self::MysqlWsrep80Late,
         Self::Pxc80,
         Self::Pxc84,
     ];
@@ -46,7 +49,8 @@ impl Kind {
             Self::MariaDb105 => "10.5.23-MariaDB",
             Self::MariaDb1011 => "10.11.19-MariaDB",
             Self::MariaDb118 => "11.8.3-MariaDB",
-            Self::MysqlWsrep80 => "8.0.36",
+            Self::MysqlWsrep80 => "8.0.34",
+            Self::MysqlWsrep80Late => "8.0.41",
             Self::Pxc80 => "8.0.41-32.1",
             Self::Pxc84 => "8.4.6-6.1",
         }
@@ -68,20 +72,27 @@ impl Kind {
     pub(super) const fn credentials(self) -> Credentials {
         match self {
             Self::MariaDb105 | Self::MariaDb1011 | Self::MysqlWsrep80 => Credentials::Environment,
-            Self::MariaDb118 => Credentials::Input,
+            Self::MariaDb118 | Self::MysqlWsrep80Late => Credentials::Input,
             Self::Pxc80 | Self::Pxc84 => Credentials::Nowhere,
         }
     }
 
-    /// Whether `total` and `complete` are understood; elsewhere they end the dialogue.
+    /// Whether `total` and `complete` are read without being asked for; elsewhere they end the
+    /// dialogue, or nobody has asked.
     pub(super) const fn reads_progress(self) -> bool {
-        matches!(self, Self::MariaDb1011 | Self::MariaDb118 | Self::MysqlWsrep80)
+        self.is_codership()
+    }
+
+    pub(super) const fn is_codership(self) -> bool {
+        matches!(self, Self::MysqlWsrep80 | Self::MysqlWsrep80Late)
     }
 
     /// Whether a character may stand in the address of a request.
     pub(super) fn carries(self, letter: char) -> bool {
         match self {
-            Self::MysqlWsrep80 => letter.is_ascii_alphanumeric() || "._-:[]/@".contains(letter),
+            Self::MysqlWsrep80 | Self::MysqlWsrep80Late => {
+                letter.is_ascii_alphanumeric() || "._-:[]/@".contains(letter)
+            }
             Self::Pxc80 | Self::Pxc84 => {
                 letter.is_ascii_alphanumeric() || "_:/.[]-".contains(letter)
             }

@@ -18,7 +18,9 @@ fn snapshot(kind: Kind) {
     let joined = joining.finish();
     let expected = match kind {
         Kind::MariaDb105 | Kind::MariaDb1011 | Kind::MariaDb118 => format!("{POSITION} 7"),
-        Kind::MysqlWsrep80 => format!("{POSITION} 91e1e4b5-9b5c-11ef-8a1c-0242ac110002:3 9"),
+        Kind::MysqlWsrep80 | Kind::MysqlWsrep80Late => {
+            format!("{POSITION} 91e1e4b5-9b5c-11ef-8a1c-0242ac110002:3 9")
+        }
         Kind::Pxc80 | Kind::Pxc84 => POSITION.to_owned(),
     };
     assert_eq!(joined.position.as_deref(), Some(&*expected), "{joined:#?}\n{:#?}", sent.script);
@@ -65,6 +67,35 @@ fn mariadb_11_8_gets_its_lines() {
 #[test]
 fn mysql_wsrep_8_0_gets_its_lines() {
     snapshot(Kind::MysqlWsrep80);
+    snapshot(Kind::MysqlWsrep80Late);
+}
+
+/// A transfer that takes long enough for a line about progress; its lines, as the servers read them.
+fn slow(kind: Kind) -> (usize, usize) {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("progress");
+    let config = format!("[sst]\nrlimit=250k\ncompress=none\nprogress={}\n", file.display());
+    let (donor, joiner) = (Server::new(kind, &config), Server::new(kind, ""));
+    donor.fill();
+    let (donating, joining) = start(&donor, &joiner);
+    let (sent, joined) = (donating.serve(), joining.finish());
+    assert!(joined.position.is_some(), "{joined:#?}\n{:#?}", sent.script);
+    joined.script.assert_says("joiner copy: ");
+    assert!(!sent.script.log.contains("donor copy: "), "it is in the file: {:#?}", sent.script);
+    let text = std::fs::read_to_string(file).unwrap();
+    assert!(text.contains(" donor copy: ") && text.ends_with('\n'), "{text}");
+    (sent.progress, joined.progress)
+}
+
+#[test]
+fn mysql_wsrep_reads_progress_and_the_operators_file_gets_it_too() {
+    let (sent, joined) = slow(Kind::MysqlWsrep80);
+    assert!(sent >= 2 && joined >= 2, "{sent} and {joined} lines");
+}
+
+#[test]
+fn pxc_never_gets_a_line_about_progress() {
+    assert_eq!(slow(Kind::Pxc84), (0, 0));
 }
 
 #[test]
