@@ -146,6 +146,12 @@ impl Node {
         self.ports.sst
     }
 
+    /// The port of SQL clients.
+    #[must_use]
+    pub fn client_port(&self) -> u16 {
+        self.ports.client
+    }
+
     /// The port of Galera's group communication.
     #[must_use]
     pub fn group_port(&self) -> u16 {

@@ -4,6 +4,7 @@
 //! stock one, to tell a broken test from a broken method. What only ours promises is asserted
 //! only for ours.
 
+mod binlogs;
 mod donor_dies;
 mod elsewhere;
 mod equipment;
