@@ -60,6 +60,17 @@ fn nodes_whose_servers_have_certificates_verify_each_other() {
         let log = node.error_log();
         assert!(log.contains(&decided), "{}: no {decided:?} in\n{log}", node.name());
     }
+
+    // A position alone is handed over in the same way.
+    joiner.stop();
+    let mark = donor.log_mark();
+    donor.fill_mib(1);
+    joiner.start();
+    joiner.wait_synced(JOIN);
+    assert_eq!(donor.donations_since(mark), (0, 1), "only what it missed");
+    assert_same_data(donor, joiner);
+    let log = donor.log_since(mark);
+    assert!(log.contains(&decided), "no {decided:?} in\n{log}");
 }
 
 #[test]
