@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use fastsst_tests::cluster::{Cluster, Node, assert_same_data};
@@ -115,12 +117,15 @@ fn options(side: Side) -> (Named, Named) {
     (options, files)
 }
 
-fn cluster_of(row: (Side, Side)) -> Cluster {
-    let mut builder = Cluster::builder().option("mysqld", "innodb_undo_tablespaces", "2").option(
-        "mysqld",
-        "plugin_load_add",
-        "ha_archive",
-    );
+/// For encrypted tables: number and key, as `file_key_management` wants them.
+const KEYS: &str = "1;a7addd9adea9978fda19f21e6be987880e68ac92632ca052e5bb42b1a506939a\n";
+
+fn cluster_of(row: (Side, Side), keys: &Path) -> Cluster {
+    let keys = keys.display().to_string();
+    let mut builder = Cluster::builder()
+        .option("mysqld", "innodb_undo_tablespaces", "2")
+        .option("mysqld", "plugin_load_add", "ha_archive;file_key_management")
+        .option("mysqld", "file_key_management_filename", &keys);
     for (node, side) in [(0, row.0), (1, row.1)] {
         if side.5 == By::Suffix {
             builder = builder.argument(node, "--defaults-group-suffix=.own");
@@ -138,7 +143,10 @@ fn cluster_of(row: (Side, Side)) -> Cluster {
 
 /// Joins, writes on both sides, and joins again on top of what is there.
 fn joins(row: (Side, Side)) {
-    let cluster = cluster_of(row);
+    let mut keys = tempfile::NamedTempFile::new().unwrap();
+    keys.write_all(KEYS.as_bytes()).unwrap();
+    fs::set_permissions(keys.path(), fs::Permissions::from_mode(0o644)).unwrap();
+    let cluster = cluster_of(row, keys.path());
     let [donor, joiner] = cluster.nodes();
     // A server changes the number of its undo tablespaces only after a slow shutdown.
     donor.sql("SET GLOBAL innodb_fast_shutdown = 0");
@@ -205,6 +213,8 @@ fn make_a_zoo(node: &Node) {
          INSERT INTO zipped SELECT seq, REPEAT('z', 200) FROM mysql.seq_1_to_1000;
          CREATE TABLE holes (a INT PRIMARY KEY, b TEXT) PAGE_COMPRESSED=1;
          INSERT INTO holes SELECT seq, REPEAT('h', 500) FROM mysql.seq_1_to_2000;
+         CREATE TABLE secret (a INT PRIMARY KEY, b TEXT) ENCRYPTED=YES;
+         INSERT INTO secret SELECT seq, REPEAT('s', 300) FROM mysql.seq_1_to_1000;
          CREATE TABLE isam (a INT PRIMARY KEY) ENGINE=MyISAM;
          INSERT INTO isam VALUES (1), (2);
          CREATE TABLE aria (a INT PRIMARY KEY) ENGINE=Aria;
