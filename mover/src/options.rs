@@ -234,6 +234,13 @@ mod tests {
     }
 
     #[test]
+    fn threads_are_those_chosen_or_one_for_each_core() {
+        let chosen = |threads| Options { threads, ..Options::default() }.thread_count();
+        assert_eq!((chosen(Some(3)), chosen(Some(0))), (3, 1));
+        assert!(chosen(None) >= 1);
+    }
+
+    #[test]
     fn compress_and_transport_name_what_they_accept() {
         assert_eq!(Compress::parse("zstd:-5").unwrap(), Compress::Zstd(-5));
         assert_eq!(Compress::parse("auto").unwrap(), Compress::Auto);
