@@ -1,4 +1,5 @@
-//! The one integration test binary: each module is a subject, each test's name is a claim.
+//! All tests across crates but those of `tests/systems`: each module is a subject, each test's name
+//! is a claim.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
