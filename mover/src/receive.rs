@@ -311,7 +311,7 @@ impl Joiner<'_> {
             ));
         }
         let catalog = &pipeline.catalog;
-        for own in policy.own_files(&catalog.declared_names())? {
+        for own in policy.own_files(&DeclaredNames::in_catalog(catalog))? {
             catalog.add_own(&own)?;
         }
         self.cancel.check()?;

@@ -88,13 +88,16 @@ fn remember(rooms: &[Room<'_>], hook: Hook<'_>) -> Result<Option<Vec<PathBuf>>> 
     let Some((leader, others)) = rooms.split_first() else { return Ok(None) };
     let (staging, paths) = (leader.lock.staging(), others.iter().map(|it| it.path.to_owned()));
     let (before, now) = (followers::load(staging, FOLLOWERS)?, paths.collect::<Vec<_>>());
-    if before == now {
-        return Ok(None);
+    let is_new = before != now;
+    if is_new {
+        hook(Step::Remember)?;
+        followers::store(staging, FOLLOWERS, &now)?;
     }
-    hook(Step::Remember)?;
-    followers::store(staging, FOLLOWERS, &now)?;
-    leader.lock.root().sync()?;
-    Ok(Some(before))
+    if !now.is_empty() {
+        // Whoever wrote the list may have been stopped before this.
+        leader.lock.root().sync()?;
+    }
+    Ok(is_new.then_some(before))
 }
 
 /// Why moving out stopped.

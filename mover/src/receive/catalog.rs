@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fastsst_proto::limits::CHUNK_BYTES_U64;
 use fastsst_proto::manifest::{Entry, EntryKind};
+use fastsst_proto::path::RelPath;
 use fastsst_proto::types::chunk_count;
 use fastsst_proto::{
     ChunkHash, ChunkIndex, ChunkRef, FileHash, FileId, FileRef, FileTree, Generation, RootHash,
@@ -17,7 +18,7 @@ use tokio::sync::watch;
 use super::claims::{Claimed, Claims};
 use super::lane::Acks;
 use super::space::RESERVE;
-use super::targets::{DeclaredNames, Layout, OwnFile};
+use super::targets::{Layout, OwnFile};
 use crate::error::{Code, Error, Result};
 use crate::staging::{StagedFile, Staging};
 use crate::summary::mib;
@@ -224,14 +225,12 @@ impl Catalog {
         self.layout.staging(root).map(|staging| &**staging)
     }
 
-    /// What the donor has declared so far.
-    pub(super) fn declared_names(&self) -> DeclaredNames {
+    /// What the donor has declared so far, of files: root and path.
+    pub(super) fn file_names(&self) -> Vec<(usize, RelPath)> {
         let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
         let is_file = |entry: &Entry| matches!(entry.kind, EntryKind::File | EntryKind::HardLink);
         let files = items.values().map(|item| &item.entry).filter(|entry| is_file(entry));
-        DeclaredNames::new(
-            files.map(|entry| (usize::from(entry.root.0), entry.path.clone())).collect(),
-        )
+        files.map(|entry| (usize::from(entry.root.0), entry.path.clone())).collect()
     }
 
     /// Adds a file of the joiner's own.

@@ -5,6 +5,7 @@
 //! *prefix* below it. Several roots may share a place.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use fastsst_proto::frame::Declaration;
@@ -12,6 +13,7 @@ use fastsst_proto::manifest::{Entry, EntryKind};
 use fastsst_proto::path::RelPath;
 use fastsst_proto::{RootIndex, limits};
 
+use super::catalog::Catalog;
 use crate::error::{Code, Error, Result};
 use crate::staging::{How, Place, Staging};
 
@@ -96,20 +98,32 @@ impl JoinerPolicy for AnyDonor {
 /// Every file that the donor has declared, and has not taken back.
 #[derive(Debug, Default)]
 pub struct DeclaredNames {
-    files: Vec<(usize, RelPath)>,
+    /// Made when somebody asks: there may be millions, and most joiners add nothing.
+    files: OnceCell<Vec<(usize, RelPath)>>,
+    catalog: Option<Arc<Catalog>>,
 }
 
 impl DeclaredNames {
-    pub(super) fn new(mut files: Vec<(usize, RelPath)>) -> Self {
+    /// These files, for tests of a policy.
+    #[must_use]
+    pub fn of(mut files: Vec<(usize, RelPath)>) -> Self {
         files.sort();
-        Self { files }
+        Self { files: OnceCell::from(files), catalog: None }
+    }
+
+    pub(super) fn in_catalog(catalog: &Arc<Catalog>) -> Self {
+        Self { files: OnceCell::new(), catalog: Some(Arc::clone(catalog)) }
     }
 
     /// Each with its root's number in the declaration, and its path there; files with several names
     /// with each of them. Ordered by both.
     #[must_use]
     pub fn files(&self) -> &[(usize, RelPath)] {
-        &self.files
+        self.files.get_or_init(|| {
+            let mut files = self.catalog.as_ref().map_or_else(Vec::new, |it| it.file_names());
+            files.sort();
+            files
+        })
     }
 }
 
