@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use fastsst_tests::cluster::{Cluster, Node, assert_same_data};
+use fastsst_tests::pki::{Issued, Pki};
 
 use super::JOIN;
 
@@ -34,49 +35,72 @@ enum By {
     CommandLine,
 }
 
+/// How the nodes know each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Tls {
+    /// By key and token of the transfer alone.
+    Own,
+    /// By an authority too, that the servers have for their clients.
+    Ca,
+    /// And by the joiner's address.
+    Identity,
+}
+
 use At::{Below, Datadir, Outside};
 
 /// System tablespace, redo log, undo, Aria, binary log, by which way.
 type Side = (At, At, At, At, Log, By);
 
+/// Donor, joiner, certificates of both.
+type Row = (Side, Side, Tls);
+
 /// Every pair of places of a part at donor and joiner is in some row, and of the columns of one
 /// side most pairs: `pairs_are_covered` checks the first.
-const ROWS: [(Side, Side); 9] = [
+const ROWS: [Row; 9] = [
     (
         (Outside, Datadir, Outside, Datadir, Log::Outside, By::CommandLine),
         (Below, Below, Outside, Below, Log::Off, By::Suffix),
+        Tls::Ca,
     ),
     (
         (Datadir, Datadir, Outside, Outside, Log::Off, By::Mysqld),
         (Below, Datadir, Below, Datadir, Log::Off, By::CommandLine),
+        Tls::Own,
     ),
     (
         (Below, Outside, Below, Outside, Log::Outside, By::Mysqld),
         (Outside, Below, Below, Outside, Log::Outside, By::Mysqld),
+        Tls::Ca,
     ),
     (
         (Outside, Below, Below, Datadir, Log::Off, By::Suffix),
         (Datadir, Outside, Outside, Outside, Log::Outside, By::CommandLine),
+        Tls::Identity,
     ),
     (
         (Below, Outside, Datadir, Datadir, Log::Datadir, By::Mysqld),
         (Datadir, Datadir, Outside, Datadir, Log::Outside, By::Suffix),
+        Tls::Own,
     ),
     (
         (Datadir, Below, Below, Outside, Log::Datadir, By::CommandLine),
         (Datadir, Below, Datadir, Below, Log::Datadir, By::CommandLine),
+        Tls::Ca,
     ),
     (
         (Outside, Below, Datadir, Below, Log::Outside, By::Suffix),
         (Outside, Datadir, Datadir, Outside, Log::Datadir, By::Suffix),
+        Tls::Own,
     ),
     (
         (Datadir, Outside, Outside, Below, Log::Datadir, By::Suffix),
         (Outside, Outside, Datadir, Below, Log::Off, By::Mysqld),
+        Tls::Identity,
     ),
     (
         (Below, Datadir, Datadir, Below, Log::Off, By::CommandLine),
         (Below, Outside, Below, Datadir, Log::Datadir, By::Mysqld),
+        Tls::Identity,
     ),
 ];
 
@@ -120,12 +144,25 @@ fn options(side: Side) -> (Named, Named) {
 /// For encrypted tables: number and key, as `file_key_management` wants them.
 const KEYS: &str = "1;a7addd9adea9978fda19f21e6be987880e68ac92632ca052e5bb42b1a506939a\n";
 
-fn cluster_of(row: (Side, Side), keys: &Path) -> Cluster {
+fn cluster_of(row: Row, keys: &Path, pki: &Pki) -> Cluster {
     let keys = keys.display().to_string();
     let mut builder = Cluster::builder()
         .option("mysqld", "innodb_undo_tablespaces", "2")
         .option("mysqld", "plugin_load_add", "ha_archive;file_key_management")
         .option("mysqld", "file_key_management_filename", &keys);
+    let Issued { chain, key } = pki.issue(&["127.0.0.1"], 3000);
+    builder = match row.2 {
+        Tls::Own => builder,
+        Tls::Ca => builder
+            .option("mysqld", "ssl_ca", &pki.ca())
+            .option("mysqld", "ssl_cert", &chain)
+            .option("mysqld", "ssl_key", &key),
+        Tls::Identity => builder
+            .option("sst", "ssl-mode", "VERIFY_IDENTITY")
+            .option("sst", "tca", &pki.ca())
+            .option("sst", "tcert", &chain)
+            .option("sst", "tkey", &key),
+    };
     for (node, side) in [(0, row.0), (1, row.1)] {
         if side.5 == By::Suffix {
             builder = builder.argument(node, "--defaults-group-suffix=.own");
@@ -142,11 +179,12 @@ fn cluster_of(row: (Side, Side), keys: &Path) -> Cluster {
 }
 
 /// Joins, writes on both sides, and joins again on top of what is there.
-fn joins(row: (Side, Side)) {
+fn joins(row: Row) {
     let mut keys = tempfile::NamedTempFile::new().unwrap();
     keys.write_all(KEYS.as_bytes()).unwrap();
     fs::set_permissions(keys.path(), fs::Permissions::from_mode(0o644)).unwrap();
-    let cluster = cluster_of(row, keys.path());
+    let pki = Pki::default();
+    let cluster = cluster_of(row, keys.path(), &pki);
     let [donor, joiner] = cluster.nodes();
     // A server changes the number of its undo tablespaces only after a slow shutdown.
     donor.sql("SET GLOBAL innodb_fast_shutdown = 0");
@@ -266,15 +304,22 @@ fn assert_same_zoo(donor: &Node, joiner: &Node) {
 #[test]
 fn pairs_are_covered() {
     let (mut parts, mut ways) = (BTreeSet::new(), BTreeSet::new());
-    for (donor, joiner) in ROWS {
+    let mut with_tls = BTreeSet::new();
+    for (donor, joiner, tls) in ROWS {
         let columns = |side: Side| [side.0, side.1, side.2, side.3].map(|at| format!("{at:?}"));
         for (part, (from, to)) in columns(donor).into_iter().zip(columns(joiner)).enumerate() {
             parts.insert((part, from, to));
         }
         ways.insert((format!("{:?}", donor.4), format!("{:?}", joiner.4)));
+        let sides = [("donor", donor), ("joiner", joiner)];
+        for (side, (_, _, _, _, log, by)) in sides {
+            with_tls.insert(format!("{side} {log:?} {tls:?}"));
+            with_tls.insert(format!("{side} {by:?} {tls:?}"));
+        }
     }
     assert_eq!(parts.len(), 4 * 9, "every part from everywhere to everywhere");
     assert_eq!(ways.len(), 9, "every kind of binary log to every kind");
+    assert!(with_tls.len() >= 29, "certificates with nearly all of the rest: {with_tls:?}");
 }
 
 #[test]
