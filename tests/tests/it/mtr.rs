@@ -9,7 +9,10 @@ use fastsst_tests::transfer::tool;
 use fastsst_tests::wait::run;
 
 /// Together 40 s; the first time the suite has to be installed.
-const LIMIT: Duration = Duration::from_secs(400);
+const SUITE: Duration = Duration::from_secs(400);
+
+/// The suite, and its end after it was told to.
+const LIMIT: Duration = Duration::from_secs(440);
 
 /// A full copy into a new and into an emptied datadir, IST, IST after a crash; and binary logs.
 const TESTS: [&str; 2] = ["galera.galera_sst_rsync", "galera.galera_sst_rsync_binlogname"];
@@ -18,7 +21,9 @@ const TESTS: [&str; 2] = ["galera.galera_sst_rsync", "galera.galera_sst_rsync_bi
 fn tests_of_the_rsync_method_pass_with_fastsst() {
     let logs = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mtr-logs");
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.ci/mtr");
-    let mut command = Command::new("bash");
+    // Ends what the script has started, too, and lets it clean up.
+    let mut command = Command::new("timeout");
+    command.args(["--kill-after=30", &SUITE.as_secs().to_string(), "bash"]);
     command.arg(script).arg("fastsst").arg(tool().parent().unwrap()).arg(&logs).args(TESTS);
     let finished = run(&mut command, LIMIT);
     let said = format!("{}\n{}", finished.stdout, finished.stderr);
