@@ -80,8 +80,10 @@ fn an_unknown_name_comes_with_the_one_that_was_meant() {
 fn encryption_by_other_programs_is_refused() {
     let node = Node::new("[sst]\nencrypt=1\nencrypt-key=c3c3c3c3\n");
     let ended = refused(&node, 95, "E29");
-    ended.assert_says("encrypt=1 is key-based encryption");
+    ended.assert_says("the key-based encryption of encrypt=1 does not exist here");
     assert!(!ended.log.contains("c3c3"), "{ended:#?}");
+    let node = Node::new("[sst]\nencrypt=1\n");
+    refused(&node, 95, "E29").assert_says("[sst] encrypt=1: encryption with a shared key");
 }
 
 #[test]
