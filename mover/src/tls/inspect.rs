@@ -23,6 +23,8 @@ pub(super) struct Inspected {
     pub(super) subject: String,
     /// It claims to have signed itself.
     pub(super) is_self_issued: bool,
+    /// It may issue others: it says so, or is a root of the time before that could be said.
+    pub(super) is_authority: bool,
     is_v3: bool,
 }
 
@@ -33,12 +35,22 @@ impl Inspected {
             x509_parser::parse_x509_certificate(certificate.as_ref()).map_err(|error| {
                 file.wrong("holds a certificate that cannot be read; issue it again").because(error)
             })?;
+        let is_self_issued = parsed.subject().as_raw() == parsed.issuer().as_raw();
+        let is_v3 = parsed.version() == X509Version::V3;
+        // As OpenSSL's check_ca: the constraint, or else the use, or else version 1.
+        let is_authority = match (parsed.basic_constraints(), parsed.key_usage()) {
+            (Ok(Some(constraints)), _) => constraints.value.ca,
+            (Ok(None), Ok(Some(usage))) => usage.value.key_cert_sign(),
+            (Ok(None), Ok(None)) => is_self_issued && !is_v3,
+            (Err(_), _) | (_, Err(_)) => false,
+        };
         Ok(Self {
             not_before: parsed.validity().not_before,
             not_after: parsed.validity().not_after,
             subject: parsed.subject().to_string(),
-            is_self_issued: parsed.subject().as_raw() == parsed.issuer().as_raw(),
-            is_v3: parsed.version() == X509Version::V3,
+            is_self_issued,
+            is_authority,
+            is_v3,
         })
     }
 

@@ -41,7 +41,7 @@ impl Roots {
         let mut trusted =
             Trusted { anchors: Vec::new(), self_signed: Vec::new(), places: names.join(" and ") };
         for place in places {
-            let before = trusted.anchors.len();
+            let before = trusted.count();
             let mut outdated = None;
             for (file, certificate) in certificates(place)? {
                 if let Some(why) = trusted.add(certificate, &file)? {
@@ -49,7 +49,7 @@ impl Roots {
                     outdated = Some(why);
                 }
             }
-            if trusted.anchors.len() == before {
+            if trusted.count() == before {
                 let why = outdated.map(|why| format!("; the last one in it {why}"));
                 return Err(place.wrong(format!(
                     "holds no certificate of an authority that can be used{}",
@@ -83,6 +83,10 @@ impl Roots {
 }
 
 impl Trusted {
+    const fn count(&self) -> usize {
+        self.anchors.len() + self.self_signed.len()
+    }
+
     /// Takes one certificate, or says what is wrong with its dates.
     fn add(
         &mut self,
@@ -93,13 +97,23 @@ impl Trusted {
         if let Some(why) = inspected.out_of_date(UnixTime::now()) {
             return Ok(Some(format!("{why} (certificate of {})", inspected.subject)));
         }
+        // Whoever holds the key of a server or client must not be able to make others of it.
+        let is_authority = inspected.is_authority;
+        if inspected.is_self_issued {
+            self.self_signed.push((certificate.clone(), inspected));
+        } else if !inspected.is_authority {
+            tracing::debug!(
+                "{file} holds a certificate of {} too, which issues none",
+                inspected.subject
+            );
+        }
+        if !is_authority {
+            return Ok(None);
+        }
         let anchor = anchor_from_trusted_cert(&certificate).map_err(|error| {
             file.wrong("holds a certificate that cannot be used").because(error)
         })?;
         self.anchors.push(anchor.to_owned());
-        if inspected.is_self_issued {
-            self.self_signed.push((certificate, inspected));
-        }
         Ok(None)
     }
 }

@@ -258,6 +258,26 @@ fn a_certificate_that_is_its_own_authority_is_taken() {
 }
 
 #[test]
+fn a_certificate_of_a_server_is_no_authority_wherever_it_lies() {
+    let root = Authority::root();
+    let params = Wanted::default().params("A Server");
+    let issuer = CertifiedIssuer::signed_by(params, root.key(), &root.issuer).unwrap();
+    let bundle = issuer.pem();
+    let keys = &PKCS_ECDSA_P256_SHA256;
+    let server = Authority { issuer, bundle, directory: TempDir::new().unwrap(), keys };
+    let minted = server.issue(Wanted::default());
+    // A file with both, as a directory of certificates and keys has them.
+    let both = root.write("both.pem", &format!("{}{}", root.issuer.pem(), server.issuer.pem()));
+    for file in [root.file(), both] {
+        for end in [End::Joiner, End::Donor] {
+            minted.check_against(&Roots::load(from_ref(&file)).unwrap(), end).unwrap_err();
+        }
+    }
+    let alone = server.file();
+    assert!(told(Roots::load(from_ref(&alone)).unwrap_err(), &alone).contains("authority"));
+}
+
+#[test]
 fn a_use_that_is_not_written_in_the_certificate_is_refused() {
     let root = Authority::root();
     let uses = vec![ExtendedKeyUsagePurpose::ServerAuth];
