@@ -1,16 +1,30 @@
 //! Whether a request points to this machine. Source: `is_local_ip` of `wsrep_sst_common`.
 
-use std::net::{IpAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// An address of this machine, or one of its names.
 pub(super) fn is_local(host: &str) -> bool {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return ip.is_loopback() || UdpSocket::bind((ip, 0)).is_ok();
+        return ip.is_loopback() || is_own(ip);
     }
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy().into_owned();
     let short = name.split('.').next().unwrap_or_default();
     host == "localhost" || host == name || host == short
+}
+
+/// Whether what is sent there comes from there. Not by binding: with `ip_nonlocal_bind`, as machines
+/// with a floating address have it, that works with every address.
+fn is_own(ip: IpAddr) -> bool {
+    let any = match ip {
+        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
+    };
+    let from = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    });
+    from.is_ok_and(|from| from.ip() == ip)
 }
 
 #[cfg(test)]
