@@ -76,6 +76,16 @@ impl Choice {
             return Ok(Tls::default());
         }
         let own = self.own()?;
+        if let (Own::Ephemeral, End::Joiner, true) = (&own, self.end, self.mode.verifies()) {
+            return Err(Error::new(
+                Code::Usage,
+                format!(
+                    "my.cnf asks for {}, but this node has no certificate to show, and donors that are configured \
+                     like it would refuse it; set ssl-cert and ssl-key, or ssl-mode=DISABLED in [sst]",
+                    self.mode
+                ),
+            ));
+        }
         let roots = self.roots()?;
         if let (Own::Files(certificate), Some(roots)) = (&own, &roots) {
             // A peer that verifies looks at the use of the certificate, too; nobody else does.

@@ -236,6 +236,21 @@ fn what_is_demanded_depends_on_mode_and_end() {
 }
 
 #[test]
+fn a_joiner_that_verifies_has_something_to_show_before_anything_has_happened() {
+    let directory = TempDir::new().unwrap();
+    files(directory.path());
+    let ca = format!("ssl-ca={}/ca.pem", directory.path().display());
+    let load = |role| choice((&ca, ""), role).unwrap().load("db.example");
+    let error = load(Role::Joiner).unwrap_err();
+    assert_eq!(error.code(), Code::Usage);
+    assert!(
+        error.to_string().contains("ssl-cert") && error.to_string().contains("VERIFY_CA"),
+        "{error}"
+    );
+    load(Role::Donor).unwrap();
+}
+
+#[test]
 fn the_key_may_be_in_the_file_of_the_certificate() {
     let directory = TempDir::new().unwrap();
     files(directory.path());
