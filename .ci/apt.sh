@@ -27,8 +27,9 @@ apt_may() {
 apt_update() { "${as_root[@]}" apt-get update -q; }
 
 # A package must not start its service: tests and benchmarks start their own servers, and one that
-# appears by itself would be a surprise. An existing policy is the administrator's.
-apt_install() {
+# appears by itself would be a surprise. An existing policy is the administrator's. In a shell of its
+# own, whose trap the caller's does not replace: ours must not stay behind.
+apt_install() (
     local policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
         trap '"${as_root[@]}" rm -f /usr/sbin/policy-rc.d' EXIT
@@ -37,7 +38,7 @@ apt_install() {
     fi
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install -q -y --no-install-recommends "$@"
-}
+)
 
 # Where the administrator's policy allowed a service to start, we brought it, so we stop it.
 # $1: the unit; $2: what people call it.
