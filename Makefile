@@ -23,9 +23,10 @@ demo: build
 	$(CARGO) run --locked --release --quiet -p fastsst-tests --bin fastsst-demo
 
 # Everything a change must pass. Ends with the summary of the tests on real servers.
-test: deps trixie
+test: deps
 	$(MAKE) bare lint build
 	$(CARGO) test --locked --release --workspace --doc
+	$(MAKE) trixie
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \
 	$(CARGO) test --locked --release -p fastsst-tests --test systems mariadb_11_8::an_empty_node
 	FASTSST_BIN_DIR="$(abspath $(TARGET))/release" \

@@ -4,13 +4,14 @@
 //! hexadecimal. The token stands in front where the server takes credentials out of the request,
 //! which keeps it out of `ps`; only for a server that refuses `@` it stands in the path.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 
 use fastsst_mover::{Code, Error, Result};
 use fastsst_proto::{Secret, Ticket};
 use zeroize::Zeroizing;
 
 use crate::args::Server;
+use crate::own_address;
 
 /// Port when nobody names one, as for all SST methods.
 const PORT_DEFAULT: u16 = 4444;
@@ -93,10 +94,7 @@ impl JoinerAddress {
         };
         // A name that means loopback here (Debian's 127.0.1.1) means something else elsewhere.
         let usable = |ip: &IpAddr| literal.is_some() || !ip.is_loopback();
-        let local = candidates
-            .iter()
-            .copied()
-            .find(|ip| usable(ip) && UdpSocket::bind(SocketAddr::new(*ip, 0)).is_ok());
+        let local = candidates.iter().copied().find(|ip| usable(ip) && own_address::is_own(*ip));
         let ip = local.unwrap_or_else(|| wildcard(candidates.first()));
         SocketAddr::new(ip, self.port)
     }

@@ -25,6 +25,7 @@ mod logging;
 mod markers;
 mod name_pattern;
 mod options;
+mod own_address;
 mod parts;
 mod places;
 mod policy;

@@ -6,7 +6,6 @@
 
 mod files;
 mod given;
-mod local;
 mod mode;
 #[cfg(test)]
 mod tests;
@@ -19,6 +18,7 @@ use self::given::Groups;
 use self::mode::Mode;
 use crate::args::Role;
 use crate::config::Config;
+use crate::own_address;
 
 /// What of `[sst]` is read here.
 pub(crate) const OPTIONS: [&str; 18] = [
@@ -132,7 +132,7 @@ impl Choice {
             End::Joiner => Ok(Demand::Chain(roots)),
             End::Donor => {
                 let mut names = vec![joiner];
-                if local::is_local(joiner) {
+                if own_address::is_local(joiner) {
                     names.push("localhost");
                 }
                 Ok(Demand::ChainAndName(roots, Names::parse(&names)?))

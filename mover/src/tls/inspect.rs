@@ -68,7 +68,8 @@ impl Inspected {
     pub(super) fn check(&self, file: &NamedFile) -> Result<()> {
         if let Some(why) = self.out_of_date(UnixTime::now()) {
             return Err(file.wrong(format!(
-                "{why} (certificate of {}); issue a new one, or correct this machine's clock",
+                "{why} (certificate of {}); issue a new one, correct this machine's clock, or show none \
+                 (ssl-mode=DISABLED in [sst]; the transfer stays encrypted)",
                 self.subject
             )));
         }
@@ -77,7 +78,8 @@ impl Inspected {
         }
         Err(file.wrong(format!(
             "is of X.509 version 1 (certificate of {}), which this program does not verify; issue \
-             it again with an extension, such as subjectAltName",
+             it again with an extension, such as subjectAltName, or show none (ssl-mode=DISABLED in \
+             [sst]; the transfer stays encrypted)",
             self.subject
         )))
     }

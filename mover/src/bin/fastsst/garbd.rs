@@ -19,18 +19,25 @@ use crate::private_file::PrivateFile;
 /// directory, as they do for a server without options. Source: `sst-shim/src/parts.rs`.
 const ROOTS: [&str; 5] = ["datadir", "innodb-data-home", "innodb-log", "innodb-undo", "aria-log"];
 
+/// The root of a donor's binary logs. Source: `sst-shim/src/binlogs.rs`.
+const BINLOG: &str = "binlog";
+
 /// Takes a donor's data directory and all its parts into one directory.
 #[derive(Debug)]
 pub(crate) struct WholeDatadir;
 
 impl JoinerPolicy for WholeDatadir {
     fn accept(&mut self, declaration: &Declaration) -> Result<Vec<Target>> {
-        let target = |root: &String| match ROOTS.contains(&&**root) {
-            true => Ok(Target::known(0)),
-            false => Err(Error::new(
+        let target = |root: &String| match root.as_str() {
+            part if ROOTS.contains(&part) => Ok(Target::known(0)),
+            BINLOG => Err(Error::new(
+                Code::Unsupported,
+                "the request asks for binary logs, which a copy does not get; append /no-binlogs to it",
+            )),
+            other => Err(Error::new(
                 Code::Unsupported,
                 format!(
-                    "the donor has tables outside of its datadir ({root}), which a copy cannot \
+                    "the donor has tables outside of its datadir ({other}), which a copy cannot \
                      have; let a node join instead"
                 ),
             )),

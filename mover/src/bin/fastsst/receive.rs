@@ -16,7 +16,7 @@ use fastsst_mover::{
 use fastsst_proto::ticket::Ticket;
 
 use crate::keep::KeepNothing;
-use crate::private_file::PrivateFile;
+use crate::private_file::{PrivateFile, must_be_outside};
 use crate::send::{ROOT, SOFTWARE};
 use crate::{args, garbd, report, signals};
 
@@ -29,6 +29,12 @@ pub(crate) fn run(args: args::Receive) -> Result<()> {
         in_use::check(&Dir::open_target(&args.into)?)?;
     } else {
         must_be_empty(&args.into)?;
+    }
+    let files = [("ticket file", &args.ticket_file), ("garbd file", &args.garbd)];
+    for (what, file) in files {
+        if let Some(file) = file {
+            must_be_outside(what, file, &args.into)?;
+        }
     }
     let (cancel, progress) = (Cancel::new(), Arc::new(Progress::default()));
     signals::watch(&cancel)?;

@@ -1,11 +1,11 @@
-//! Whether a request points to this machine. Source: `is_local_ip` of `wsrep_sst_common`.
+//! Which addresses are this machine's. Source: `is_local_ip` of `wsrep_sst_common`.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 
 /// An address of this machine, or one of its names.
-pub(super) fn is_local(host: &str) -> bool {
+pub(crate) fn is_local(host: &str) -> bool {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return ip.is_loopback() || is_own(ip);
+        return is_own(ip);
     }
     let uname = rustix::system::uname();
     let name = uname.nodename().to_string_lossy().into_owned();
@@ -13,9 +13,12 @@ pub(super) fn is_local(host: &str) -> bool {
     host == "localhost" || host == name || host == short
 }
 
-/// Whether what is sent there comes from there. Not by binding: with `ip_nonlocal_bind`, as machines
-/// with a floating address have it, that works with every address.
-fn is_own(ip: IpAddr) -> bool {
+/// Whether this machine has the address: what is sent there comes from there. Not by binding: with
+/// `ip_nonlocal_bind`, as machines with a floating address have it, that works with every address.
+pub(crate) fn is_own(ip: IpAddr) -> bool {
+    if ip.is_loopback() {
+        return true;
+    }
     let any = match ip {
         IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
