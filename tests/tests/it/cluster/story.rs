@@ -42,7 +42,7 @@ fn both_error_logs_of_an_sst_read_like_a_story() {
             "the donor sends a full copy, about",
             "joiner copy: ",
             "received ",
-            "all is done; the server goes on from",
+            "fastsst SST completed on joiner: the server goes on from",
         ],
     );
     assert_tells(
@@ -55,7 +55,7 @@ fn both_error_logs_of_an_sst_read_like_a_story() {
             "donor copy: ",
             "writes may go on; they were stopped for",
             "sent ",
-            "the joiner has everything, safe on its disks, as of",
+            "fastsst SST completed on donor: the joiner has everything, safe on its disks, as of",
         ],
     );
 }
