@@ -81,6 +81,8 @@ pub enum Step {
     LatePermission,
     /// Step 8: the new names in the root become durable.
     SyncRoot,
+    /// Step 9, with several roots: the leader notes that nothing is waiting in any.
+    Settle,
     /// Step 9: the record goes.
     DropRecord,
     /// Step 9: the staging directory goes.

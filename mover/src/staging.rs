@@ -217,11 +217,31 @@ impl Staging {
     /// Space that [`Staging::prepare`] sets free. Unit: bytes; too low rather than too high.
     ///
     /// # Errors
-    /// E09.
-    pub fn replaced_bytes(&self) -> Result<u64> {
+    /// E09. E29: one of `others` is in there, by a way that paths do not show.
+    pub fn replaced_bytes(&self, others: &[Arc<Self>]) -> Result<u64> {
         let mut names = self.replaced_names()?;
         names.push(rel(STAGING_NAME)?);
-        clear::allocated_bytes(&self.dir, &names)
+        let device = self.device()?;
+        let (mut inodes, mut places) = (Vec::new(), Vec::new());
+        for other in others.iter().filter(|other| other.number != self.number) {
+            let there = other.dir.stat_self()?;
+            if there.dev == device {
+                inodes.push(there.ino);
+                places.push(other.place());
+            }
+        }
+        let (bytes, met) = clear::allocated_bytes_but(&self.dir, &names, &inodes)?;
+        match met.and_then(|met| places.get(met)) {
+            None => Ok(bytes),
+            Some(other) => Err(Error::new(
+                Code::Unsupported,
+                format!(
+                    "{other} is a directory inside of {} mounted once more, all of which is replaced; \
+                     use another directory",
+                    self.place()
+                ),
+            )),
+        }
     }
 
     /// Whether there is something a transfer can build on: old content, or what an interrupted one

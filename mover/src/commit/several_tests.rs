@@ -489,3 +489,57 @@ fn what_belongs_to_another_leader_by_now_is_left_alone() {
     fs::remove_dir_all(node.at("tables")).unwrap();
     assert_eq!(take_part(), ["data"]);
 }
+
+/// Prepares another transfer while the leader's file system is not mounted.
+fn prepare_without_leader(node: &Node) {
+    fs::rename(node.at("data"), node.at("away")).unwrap();
+    fs::create_dir(node.at("data")).unwrap();
+    let stagings = node.begin();
+    Staging::prepare_all(&stagings, &mut |_| Ok(())).unwrap();
+    drop(stagings);
+    fs::remove_dir_all(node.at("data")).unwrap();
+    fs::rename(node.at("away"), node.at("data")).unwrap();
+}
+
+#[test]
+fn a_root_that_has_lost_its_part_is_not_taken_for_done() {
+    let begin = |node: &Node| Staging::begin_all(node.places(), &how()).map(|_| ());
+    // What its disk was replaced by has the same inode: those of file systems' roots have one number.
+    let node = decided();
+    fs::remove_dir_all(node.at("tables/.fastsst")).unwrap();
+    fails(begin(&node), Code::Missing);
+    assert_eq!(node.read("data/mysql/user"), None, "nothing came to its place");
+
+    let node = decided();
+    prepare_without_leader(&node);
+    fails(begin(&node), Code::Missing);
+    assert_eq!(node.read("data/mysql/user"), None, "nothing came to its place");
+}
+
+#[test]
+fn a_place_inside_of_another_that_paths_do_not_show_is_refused() {
+    let node = Node::old(LOG_ELSEWHERE);
+    for dir in ["data/redo", "data/private/redo", "bound"] {
+        fs::create_dir_all(node.at(dir)).unwrap();
+    }
+    let mount = |from: &str| {
+        let mut command = std::process::Command::new("mount");
+        let done = command.arg("--bind").args([node.at(from), node.at("bound")]).output();
+        done.is_ok_and(|done| done.status.success())
+    };
+    for (inner, is_kept) in [("data/redo", false), ("data/private/redo", true)] {
+        if !mount(inner) {
+            return;
+        }
+        let places = vec![target(&node.at("data")), target(&node.at("bound"))];
+        let stagings = Staging::begin_all(places, &how()).unwrap();
+        let replaced = stagings[0].replaced_bytes(&stagings);
+        drop(std::process::Command::new("umount").arg("-l").arg(node.at("bound")).status());
+        if is_kept {
+            replaced.unwrap();
+        } else {
+            let words = fails(replaced, Code::Unsupported);
+            assert!(words.contains(node.at("bound").to_str().unwrap()), "{words}");
+        }
+    }
+}

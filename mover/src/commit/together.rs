@@ -124,7 +124,7 @@ pub(crate) fn recover_locked(
     let record = Record::load(lock.staging())?;
     let followers = match record.as_ref().map(|record| &record.part) {
         Some(Part::Alone) => Vec::new(),
-        Some(Part::Leader { transfer, followers }) => find(*transfer, followers, places)?,
+        Some(Part::Leader { transfer, followers }) => find((lock, *transfer), followers, places)?,
         Some(Part::Follower { transfer, leader }) => {
             refuse_decided(lock.root(), *transfer, leader)?;
             return left(lock);
@@ -165,20 +165,31 @@ struct Found {
     record: Option<Record>,
 }
 
-fn find(transfer: TransferId, followers: &[Follower], places: &[Place]) -> Result<Vec<Found>> {
+fn find(
+    (leader, transfer): (&Lock, TransferId),
+    followers: &[Follower],
+    places: &[Place],
+) -> Result<Vec<Found>> {
     let mut found = Vec::with_capacity(followers.len());
+    // The leader's `new` goes before the first record does.
+    let may_be_done = leader.staging().stat(&rel(NEW)?)?.is_none();
     for follower in followers {
         let dir = Arc::new(Dir::open_target(&follower.path)?);
         let is_same = dir.stat_self()?.ino == follower.ino;
         if dir.stat(&rel(STAGING_NAME)?)?.is_none() {
             // Nothing was left to be done; or this is where its file system should be mounted.
-            if is_same { continue } else { return Err(not_the_same(&follower.path)) }
+            match (is_same, may_be_done) {
+                (true, true) => continue,
+                (true, false) => return Err(lost(leader.root(), &follower.path)),
+                (false, _) => return Err(not_the_same(&follower.path)),
+            }
         }
         let lock = Lock::take(&dir)?;
         let record = Record::load(lock.staging())?;
         match record.as_ref().map(|record| &record.part) {
             Some(Part::Follower { transfer: theirs, .. }) if *theirs == transfer => {}
-            None if is_same => {}
+            None if is_same && may_be_done => {}
+            None if is_same => return Err(lost(leader.root(), &follower.path)),
             None => return Err(not_the_same(&follower.path)),
             Some(Part::Alone | Part::Leader { .. } | Part::Follower { .. }) => {
                 return Err(of_another(&follower.path));
@@ -217,6 +228,20 @@ fn not_the_same(path: &Path) -> Error {
             "some of the new files are in {}, which is another directory now; mount its file system \
              and start again",
             path.display()
+        ),
+    )
+}
+
+/// Its record goes only when nothing is waiting in any root, and that is durable.
+fn lost(leader: &Dir, path: &Path) -> Error {
+    Error::new(
+        Code::Missing,
+        format!(
+            "some of the new files were in {0} and are gone: another file system is mounted there, or \
+             somebody has received into it; mount the right one and start again. If they are lost, \
+             remove {1}/.fastsst/commit and start again: everything is transferred anew",
+            path.display(),
+            leader.place()
         ),
     )
 }
@@ -385,6 +410,17 @@ fn move_leftovers(arriving: &[Arriving<'_>], names: Vec<Leaving>, hook: Hook<'_>
 
 /// Step 9. The trees are in their places and durable, so what fails here is only said.
 fn clean_up(parts: &[Decided<'_>], hook: Hook<'_>) -> Result<()> {
+    // Nothing is waiting in any root. From here on a follower may be without its record; before,
+    // one that is has lost its files.
+    if let [_, .., leader] = parts {
+        hook(Step::Settle)?;
+        let staging = leader.lock.staging();
+        let settled = staging.rmdir(&rel(NEW)?).and_then(|_| staging.sync());
+        if let Err(error) = settled {
+            super::say(leader.lock, &error);
+            return Ok(());
+        }
+    }
     for (number, Decided { lock, .. }) in parts.iter().enumerate() {
         // 9. The record first: from here on nothing of this commit is ever done again. What is old
         //    is no stale copy any more by then: the next transfer would prefer it to the new tree.

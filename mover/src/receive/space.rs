@@ -36,7 +36,8 @@ struct Room<'a> {
 pub(super) fn check(layout: &Layout, declaration: &Declaration) -> Result<()> {
     let mut rooms = BTreeMap::new();
     for staging in layout.stagings() {
-        let (free, replaced) = (staging.free_bytes()?, staging.replaced_bytes()?);
+        let others = layout.stagings();
+        let (free, replaced) = (staging.free_bytes()?, staging.replaced_bytes(others)?);
         let room = rooms.entry(staging.device()?);
         let room = room.or_insert(Room { places: Vec::new(), free, replaced: 0, needed: 0 });
         room.places.push(staging);

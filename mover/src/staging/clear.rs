@@ -47,21 +47,38 @@ fn make_writable(dir: &Dir, name: &RelPath, depth_left: usize) -> Result<()> {
 /// # Errors
 /// E09: `dir` cannot be examined.
 pub(super) fn allocated_bytes(dir: &Dir, names: &[RelPath]) -> Result<u64> {
-    let mut sum = Sum { device: dir.stat_self()?.dev, seen: HashSet::new(), bytes: 0 };
+    allocated_bytes_but(dir, names, &[]).map(|(bytes, _)| bytes)
+}
+
+/// [`allocated_bytes`], and the first of the directories with these inodes (on the file system of
+/// `dir`) that is among them, by its number.
+///
+/// # Errors
+/// As [`allocated_bytes`].
+pub(super) fn allocated_bytes_but(
+    dir: &Dir,
+    names: &[RelPath],
+    others: &[u64],
+) -> Result<(u64, Option<usize>)> {
+    let device = dir.stat_self()?.dev;
+    let mut sum = Sum { device, seen: HashSet::new(), bytes: 0, others, met: None };
     for name in names {
         sum.add(dir, name, DEPTH_MAX);
     }
-    Ok(sum.bytes)
+    Ok((sum.bytes, sum.met))
 }
 
-struct Sum {
+struct Sum<'a> {
     device: u64,
     /// Inodes with several names that were counted.
     seen: HashSet<u64>,
     bytes: u64,
+    /// Inodes of directories that must not be there.
+    others: &'a [u64],
+    met: Option<usize>,
 }
 
-impl Sum {
+impl Sum<'_> {
     fn add(&mut self, dir: &Dir, name: &RelPath, depth_left: usize) {
         let Ok(Some(stat)) = dir.stat(name) else { return };
         let is_first = stat.nlink < 2 || self.seen.insert(stat.ino);
@@ -72,6 +89,7 @@ impl Sum {
         if stat.kind != FileKind::Directory || depth_left == 0 {
             return;
         }
+        self.met = self.met.or_else(|| self.others.iter().position(|ino| *ino == stat.ino));
         let Ok(inner) = dir.open_dir(name) else { return };
         for name in inner.names().unwrap_or_default() {
             if let Ok(name) = rel(&name) {
