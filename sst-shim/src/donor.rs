@@ -149,7 +149,7 @@ impl Settled<'_> {
             tracing::info!("{}", chosen.line());
         }
         // Roots were declared before the lock.
-        let now = Elsewhere::find(&self.session.layout.datadir)?;
+        let now = Elsewhere::find(&self.session.layout.datadir, self.session.files.home_links())?;
         match now.entries.is_subset(&self.session.elsewhere.entries) {
             true => Ok(()),
             false => Err(Error::new(

@@ -70,16 +70,17 @@ pub(crate) struct Elsewhere {
 }
 
 impl Elsewhere {
-    /// Looks through the data directory.
+    /// Looks through the data directory; `home_links` lead to directories of the node's parts.
     ///
     /// # Errors
     /// E29 for what leads out in another way, E08 when something cannot be read.
-    pub(crate) fn find(datadir: &Path) -> Result<Self> {
+    pub(crate) fn find(datadir: &Path, home_links: &BTreeSet<Vec<u8>>) -> Result<Self> {
         let mut elsewhere = Self::default();
         for entry in list(datadir)? {
             let (name, path) = (entry.file_name(), entry.path());
             // Hidden directories are no databases.
-            if name.as_bytes().starts_with(b".") || name == "lost+found" {
+            let is_hidden = name.as_bytes().starts_with(b".") || name == "lost+found";
+            if is_hidden || home_links.contains(name.as_bytes()) {
                 continue;
             }
             let kind = entry.file_type().map_err(|error| Error::read(path.display(), error))?;
@@ -318,7 +319,7 @@ mod tests {
         symlink("t.frm", datadir.join("db1/inside.frm")).unwrap();
         fs::write(datadir.join("db1/t.frm"), "").unwrap();
 
-        let elsewhere = Elsewhere::find(&datadir).unwrap();
+        let elsewhere = Elsewhere::find(&datadir, &BTreeSet::new()).unwrap();
         let entries: Vec<_> = elsewhere.entries.iter().map(ToString::to_string).collect();
         assert_eq!(entries, ["db1/m.MYD", "db1/t.isl", "db2"]);
         let found: Vec<_> = elsewhere.found.keys().cloned().collect();
@@ -352,6 +353,37 @@ mod tests {
     }
 
     #[test]
+    fn a_link_to_a_directory_of_the_node_is_no_database() {
+        use crate::layout::Layout;
+        use crate::server_args::ServerArgs;
+        use crate::settings::tests::settings;
+
+        let (_root, datadir, outside) = tree();
+        for name in ["redo", "logs/bin", "db2"] {
+            fs::create_dir_all(outside.join(name)).unwrap();
+        }
+        for name in ["redo", "logs", "db2"] {
+            symlink(outside.join(name), datadir.join(name)).unwrap();
+        }
+        let files = ServerArgs::parse_lines("--innodb-log-group-home-dir=redo\n");
+        let explicit = ServerArgs::default();
+        let layout = Layout::resolve(&datadir, &settings(&files, &explicit)).unwrap();
+        let links = layout.links_to_homes(&[&outside.join("logs/bin")]);
+        assert_eq!(links, BTreeSet::from([b"logs".to_vec(), b"redo".to_vec()]));
+        let found = Elsewhere::find(&datadir, &links).unwrap().found;
+        let databases: Vec<_> = found.keys().map(|outside| outside.database.as_str()).collect();
+        assert_eq!(databases, ["db2"]);
+
+        // They stay at a joiner, and are not sent by a donor.
+        use fastsst_mover::staging::Keep as _;
+        let node = crate::files::NodeFiles::new(&layout, &settings(&files, &explicit), None);
+        let node = node.with_home_links(links);
+        assert!(node.keep(b"redo") && node.keep(b"logs") && !node.keep(b"db2"));
+        let redo = RelPath::parse(b"redo").unwrap();
+        assert_eq!(node.class(&redo, FileKind::Symlink), Class::Skip);
+    }
+
+    #[test]
     fn a_donor_that_makes_no_sense_is_refused() {
         for value in [
             "",
@@ -375,7 +407,7 @@ mod tests {
         fs::write(outside.join("t.ibd"), "").unwrap();
         fs::write(outside.join("other.MYD"), "").unwrap();
         let refused = |path: &str| {
-            let error = Elsewhere::find(&datadir).unwrap_err();
+            let error = Elsewhere::find(&datadir, &BTreeSet::new()).unwrap_err();
             assert_eq!(error.code(), Code::Unsupported);
             assert!(error.to_string().contains(path), "{error}");
             fs::remove_file(datadir.join(path)).unwrap();
@@ -388,6 +420,6 @@ mod tests {
             fs::write(datadir.join("db1/t.isl"), text).unwrap();
             refused("db1/t.isl");
         }
-        assert_eq!(Elsewhere::find(&datadir).unwrap(), Elsewhere::default());
+        assert_eq!(Elsewhere::find(&datadir, &BTreeSet::new()).unwrap(), Elsewhere::default());
     }
 }

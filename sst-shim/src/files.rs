@@ -159,6 +159,8 @@ pub(crate) struct NodeFiles {
     elsewhere: OnceLock<BTreeSet<RelPath>>,
     /// Joiner: links to databases elsewhere that stay as they are.
     links: OnceLock<BTreeSet<Vec<u8>>>,
+    /// Links on the way to directories of the node's parts.
+    home_links: BTreeSet<Vec<u8>>,
     cpat: Option<KeepPattern>,
     /// Files of the node by configuration, with the option that names them.
     named: Vec<(PathBuf, &'static str)>,
@@ -206,12 +208,23 @@ impl NodeFiles {
             nested_homes: Part::ALL.into_iter().filter_map(nested).collect(),
             elsewhere: OnceLock::new(),
             links: OnceLock::new(),
+            home_links: layout.links_to_homes(&[]),
             cpat,
             named,
             relay_log,
             binlog,
             directories,
         }
+    }
+
+    /// Links in the data directory that lead to where the binary logs are, too, belong to the node.
+    pub(crate) fn with_home_links(self, home_links: BTreeSet<Vec<u8>>) -> Self {
+        Self { home_links, ..self }
+    }
+
+    /// Links that are no databases.
+    pub(crate) fn home_links(&self) -> &BTreeSet<Vec<u8>> {
+        &self.home_links
     }
 
     /// Donor: these entries are not sent from here, but from where they lead to.
@@ -304,6 +317,9 @@ impl NodeFiles {
     fn old(&self, name: &[u8], kind: Kind) -> Option<Old> {
         if kind == Kind::File && self.names.of(name).is_some() {
             return None;
+        }
+        if self.home_links.contains(name) {
+            return Some(Old::Kept);
         }
         let path = Path::new(OsStr::from_bytes(name));
         let is_named = self.named.iter().any(|(named, _)| named == path);

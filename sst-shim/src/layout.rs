@@ -3,8 +3,10 @@
 //! The parts of the data (see `parts`) lie in the data directory unless an option says otherwise,
 //! and donor and joiner may differ in that.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use fastsst_mover::{Code, Error, Result};
@@ -94,6 +96,23 @@ impl Layout {
             })?;
         }
         Ok(())
+    }
+
+    /// Links directly in the data directory on the way to a directory of a part, or to one of `more`:
+    /// they are the node's, and no databases.
+    pub(crate) fn links_to_homes(&self, more: &[&Path]) -> BTreeSet<Vec<u8>> {
+        let homes: Vec<_> =
+            self.homes.iter().map(PathBuf::as_path).chain(more.iter().copied()).collect();
+        let entries = fs::read_dir(&self.datadir).into_iter().flatten().flatten();
+        let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+        let leads_home = |entry: &fs::DirEntry| {
+            let target = fs::canonicalize(entry.path());
+            target.is_ok_and(|target| {
+                !self.datadir.starts_with(&target)
+                    && homes.iter().any(|home| home.starts_with(&target))
+            })
+        };
+        links.filter(leads_home).map(|entry| entry.file_name().as_bytes().to_vec()).collect()
     }
 
     /// One line for the log: what lies elsewhere; `None` when everything is in the data directory.

@@ -1,5 +1,6 @@
 //! What both roles need: the call, the configuration, the ways to speak and to end.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fastsst_mover::{Options, Progress, Result};
@@ -66,10 +67,13 @@ impl Session {
         let settings = Settings::new(&args, &config);
         let layout = layout(&args, &settings)?;
         let binlogs = Binlogs::resolve(&layout.datadir, &settings);
-        let elsewhere = elsewhere(args.role, &layout)?;
+        let logs = binlogs.iter().flat_map(|it| [&*it.directory, &*it.index_directory]);
+        let home_links = layout.links_to_homes(&logs.collect::<Vec<_>>());
+        let elsewhere = elsewhere(args.role, &layout, &home_links)?;
         let version = version::of_server(&args, &layout.datadir, &settings);
         let facts = Facts::gather(version, &settings);
         let files = NodeFiles::new(&layout, &settings, options.cpat.clone());
+        let files = files.with_home_links(home_links);
         let clock = LockClock::new(options.engine.freeze_timeout);
         let parent = match args.role {
             Role::Joiner => args.parent,
@@ -138,8 +142,8 @@ fn layout(args: &Args, settings: &Settings<'_>) -> Result<Layout> {
 }
 
 /// What an old tree of a joiner has elsewhere is of use only; it keeps nobody from joining.
-fn elsewhere(role: Role, layout: &Layout) -> Result<Elsewhere> {
-    match (Elsewhere::find(&layout.datadir), role) {
+fn elsewhere(role: Role, layout: &Layout, links: &BTreeSet<Vec<u8>>) -> Result<Elsewhere> {
+    match (Elsewhere::find(&layout.datadir, links), role) {
         (Err(error), Role::Joiner) => {
             tracing::warn!("tables outside of the datadir are not looked at: {error}");
             Ok(Elsewhere::default())
