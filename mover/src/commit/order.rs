@@ -140,6 +140,11 @@ fn turn_to_leave(rank: Rank) -> u8 {
     }
 }
 
+/// Whether a file of this name is one of `InnoDB`'s system files.
+pub(super) fn is_system_file(name: &[u8]) -> bool {
+    rank_of_file(name) > Rank::File
+}
+
 fn rank_of_file(name: &[u8]) -> Rank {
     let table = [(&b"ib_logfile"[..], Rank::Log), (b"ibdata", Rank::Data), (b"undo", Rank::Undo)];
     let found = table.iter().find(|(prefix, _)| name.starts_with(prefix));

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use fastsst_proto::path::RelPath;
 
-use super::order::{Holds, Leaving, departure, turn_to_enter};
+use super::order::{Holds, Leaving, departure, is_system_file, turn_to_enter};
 use super::record::{self, Follower, Name, Part, Record, TransferId};
 use super::{
     Hook, Recovered, Step, clear_staging, is_directory, move_entry, old_to_trash, set_mode,
@@ -200,7 +200,8 @@ fn find(
     Ok(found)
 }
 
-/// What the caller keeps in this root; everything, if it does not know it.
+/// What the caller keeps in this root; if it does not know it, everything but InnoDB's system files:
+/// that none of them was kept stands in the record, so a server has made them since.
 fn keep_of(dir: &Dir, places: &[Place]) -> Result<Arc<dyn Keep>> {
     let here = dir.stat_self()?;
     let is_here = |place: &&Place| {
@@ -208,7 +209,7 @@ fn keep_of(dir: &Dir, places: &[Place]) -> Result<Arc<dyn Keep>> {
         there.is_ok_and(|there| (there.dev, there.ino) == (here.dev, here.ino))
     };
     let keep = places.iter().find(is_here).map(|place| Arc::clone(&place.keep));
-    Ok(keep.unwrap_or_else(|| Arc::new(KeepAll)))
+    Ok(keep.unwrap_or_else(|| Arc::new(KeepAllButSystem)))
 }
 
 /// Keeps whatever no record names.
@@ -218,6 +219,16 @@ pub(crate) struct KeepAll;
 impl Keep for KeepAll {
     fn keep(&self, _: &[u8]) -> bool {
         true
+    }
+}
+
+/// Keeps whatever is no system file of `InnoDB`.
+#[derive(Debug)]
+struct KeepAllButSystem;
+
+impl Keep for KeepAllButSystem {
+    fn keep(&self, name: &[u8]) -> bool {
+        !is_system_file(name)
     }
 }
 
