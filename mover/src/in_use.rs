@@ -1,11 +1,18 @@
 //! Whether a database server is working on a directory.
 
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
 use fastsst_proto::path::RelPath;
+use rustix::fs::OFlags;
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::disk::FileMode;
 use crate::error::{Code, Error, Result};
-use crate::tree::Dir;
+use crate::tree::{Dir, FileKind};
 
 /// Files a running MariaDB or MySQL holds an fcntl lock on (InnoDB's first data file, Aria's
 /// control file).
@@ -24,6 +31,63 @@ pub(crate) fn check_with(dir: &Dir, below: &[RelPath]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Refuses files that another process has open for writing.
+///
+/// Redo log, undo tablespaces and tables carry no lock; outside of a data directory they are told
+/// from another server's only by who has them open. Processes of other users cannot be looked into;
+/// servers of one machine mostly share theirs.
+///
+/// # Errors
+/// E30 naming the file and the process; E09.
+pub(crate) fn check_writers(dir: &Dir, names: &[RelPath]) -> Result<()> {
+    let mut wanted = HashMap::new();
+    for name in names {
+        if let Some(stat) = dir.stat(name)?.filter(|stat| stat.kind == FileKind::File) {
+            wanted.insert((stat.dev, stat.ino), name);
+        }
+    }
+    let own = std::process::id().to_string();
+    let processes = if wanted.is_empty() { Vec::new() } else { entries(Path::new("/proc")) };
+    for process in processes {
+        let Some(pid) = process.file_name().and_then(OsStr::to_str) else { continue };
+        if pid == own || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
+            continue;
+        }
+        for open in entries(&process.join("fd")) {
+            let Ok(stat) = fs::metadata(&open) else { continue };
+            let Some(name) = wanted.get(&(stat.dev(), stat.ino())) else { continue };
+            if may_write(&process, &open) {
+                return Err(Error::new(
+                    Code::SourceInUse,
+                    format!(
+                        "{} is open for writing in process {pid}: another server uses it; give each \
+                         server directories of its own",
+                        dir.place_of(name)
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What is in a directory; nothing if it may not be read, or has gone.
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let listed = fs::read_dir(directory).into_iter().flatten();
+    listed.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect()
+}
+
+/// Whether a process opened a descriptor for writing. Source: proc(5), `fdinfo`: `flags`, octal.
+fn may_write(process: &Path, descriptor: &Path) -> bool {
+    let name = descriptor.file_name().unwrap_or_default();
+    let text = fs::read_to_string(process.join("fdinfo").join(name)).unwrap_or_default();
+    let flags = text.lines().find_map(|line| line.strip_prefix("flags:"));
+    let flags = flags.and_then(|flags| u32::from_str_radix(flags.trim(), 8).ok());
+    flags.is_some_and(|flags| {
+        OFlags::from_bits_retain(flags).intersects(OFlags::WRONLY | OFlags::RDWR)
+    })
 }
 
 /// Refuses a directory that a server has open: its files would change under our hands.

@@ -375,7 +375,20 @@ fn lock_and_recover(
         let lock = Lock::take(dir)?;
         match commit::recover_locked(&lock, keep, places, &mut |_| Ok(()))? {
             // The lock file has gone with the staging directory: once more from the start.
-            Recovered::CompletedCommit => recovered = Recovered::CompletedCommit,
+            Recovered::CompletedCommit if recovered == Recovered::Nothing => {
+                recovered = Recovered::CompletedCommit;
+            }
+            // What could not be cleaned up has been said.
+            Recovered::CompletedCommit => {
+                return Err(Error::new(
+                    Code::Access,
+                    format!(
+                        "the record of a finished transfer cannot be removed from {}/.fastsst; make \
+                         it writable, or remove it there by hand",
+                        lock.root().place()
+                    ),
+                ));
+            }
             Recovered::Nothing => return Ok((lock, recovered)),
             Recovered::Unfinished => return Ok((lock, Recovered::Unfinished)),
         }

@@ -84,14 +84,15 @@ fn send_snapshot(
         }
         (None, _) => None,
     };
-    if let Some(line) = session.elsewhere.line() {
+    let elsewhere = session.elsewhere()?;
+    if let Some(line) = elsewhere.line() {
         tracing::info!("tables outside of the datadir are sent from {line}");
     }
-    session.files.leave_out(session.elsewhere.entries.clone())?;
+    session.files.leave_out(elsewhere.entries.clone())?;
     let mut properties = session.facts.properties();
-    properties.extend(session.elsewhere.properties()?);
+    properties.extend(elsewhere.properties()?);
     let config = SendConfig {
-        roots: roots(session, chosen.as_ref()),
+        roots: roots(session, chosen.as_ref(), &elsewhere),
         ticket,
         options,
         properties,
@@ -104,7 +105,7 @@ fn send_snapshot(
         session.clock.clone(),
         session.args.server,
     );
-    let mut server = Settled { server, session, chosen };
+    let mut server = Settled { server, session, chosen, elsewhere };
     let Sent { summary, position, .. } =
         send(config, &mut server, &session.progress, session.ending.cancel())?;
     tracing::info!("sent {}", summary.line());
@@ -117,7 +118,7 @@ fn send_snapshot(
 }
 
 /// The data directory, the parts of it that may lie elsewhere, binary logs, tables elsewhere.
-fn roots(session: &Session, chosen: Option<&Chosen>) -> Vec<SourceRoot> {
+fn roots(session: &Session, chosen: Option<&Chosen>, elsewhere: &Elsewhere) -> Vec<SourceRoot> {
     let root = |name: &str, path: &Path, filter: Arc<dyn Filter>| SourceRoot {
         name: name.to_owned(),
         path: path.to_owned(),
@@ -131,7 +132,7 @@ fn roots(session: &Session, chosen: Option<&Chosen>) -> Vec<SourceRoot> {
     });
     let logs =
         chosen.map(|chosen| root(binlogs::ROOT, chosen.directory(), Arc::new(chosen.clone())));
-    std::iter::once(datadir).chain(parts).chain(logs).chain(session.elsewhere.roots()).collect()
+    std::iter::once(datadir).chain(parts).chain(logs).chain(elsewhere.roots()).collect()
 }
 
 /// The server's lock, and what can be known only under it.
@@ -140,6 +141,8 @@ struct Settled<'a> {
     server: ServerFreeze,
     session: &'a Session,
     chosen: Option<Chosen>,
+    /// What was declared.
+    elsewhere: Elsewhere,
 }
 
 impl Settled<'_> {
@@ -150,7 +153,7 @@ impl Settled<'_> {
         }
         // Roots were declared before the lock.
         let now = Elsewhere::find(&self.session.layout.datadir, self.session.files.home_links())?;
-        match now.entries.is_subset(&self.session.elsewhere.entries) {
+        match now.entries.is_subset(&self.elsewhere.entries) {
             true => Ok(()),
             false => Err(Error::new(
                 Code::SourceChanged,

@@ -10,7 +10,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{OnceLock, PoisonError, RwLock};
 
 use fastsst_mover::staging::Keep;
 use fastsst_mover::tree::FileKind;
@@ -158,7 +158,7 @@ pub(crate) struct NodeFiles {
     /// Donor: entries whose content is sent from where they lead to.
     elsewhere: OnceLock<BTreeSet<RelPath>>,
     /// Joiner: links to databases elsewhere that stay as they are.
-    links: OnceLock<BTreeSet<Vec<u8>>>,
+    links: RwLock<BTreeSet<Vec<u8>>>,
     /// Links on the way to directories of the node's parts.
     home_links: BTreeSet<Vec<u8>>,
     cpat: Option<KeepPattern>,
@@ -207,7 +207,7 @@ impl NodeFiles {
             names: layout.names(),
             nested_homes: Part::ALL.into_iter().filter_map(nested).collect(),
             elsewhere: OnceLock::new(),
-            links: OnceLock::new(),
+            links: RwLock::default(),
             home_links: layout.links_to_homes(&[]),
             cpat,
             named,
@@ -233,8 +233,8 @@ impl NodeFiles {
     }
 
     /// Joiner: these links in the data directory stay as they are.
-    pub(crate) fn keep_links(&self, names: BTreeSet<Vec<u8>>) -> Result<()> {
-        self.links.set(names).map_err(|_set| Error::bug("links are kept twice"))
+    pub(crate) fn keep_links(&self, names: BTreeSet<Vec<u8>>) {
+        *self.links.write().unwrap_or_else(PoisonError::into_inner) = names;
     }
 
     /// Joiner: refuses files of the node below a subdirectory, as only names directly in the data
@@ -403,7 +403,7 @@ impl Filter for NodeFiles {
 
 impl Keep for NodeFiles {
     fn keep(&self, name: &[u8]) -> bool {
-        if self.links.get().is_some_and(|links| links.contains(name)) {
+        if self.links.read().unwrap_or_else(PoisonError::into_inner).contains(name) {
             return true;
         }
         let path = self.datadir.join(OsStr::from_bytes(name));

@@ -3,13 +3,14 @@
 //! Everything that can be refused is refused before `ready`: only with that line the request
 //! goes out, and only then the provider forgets the node's old position.
 
+use fastsst_mover::commit::recover;
 use fastsst_mover::receive::{ReceiveConfig, Received, Receiver};
 use fastsst_mover::staging::Owner;
 use fastsst_mover::{Code, Error, Options, Result};
 
 use crate::address::{History, JoinerAddress};
 use crate::facts::SOFTWARE;
-use crate::places::Places;
+use crate::places::{self, Places};
 use crate::policy::Policy;
 use crate::position::Position;
 use crate::session::Session;
@@ -26,7 +27,10 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     let markers = session.lock()?;
     markers.show()?;
     let binlogs = session.binlogs.as_ref();
-    let places = Places::new(&session.layout, &session.files, binlogs, &session.elsewhere)?;
+    // What an earlier transfer had decided takes its place first: it says where tables are.
+    recover(&places::datadir(&session.layout, &session.files))?;
+    let elsewhere = session.elsewhere()?;
+    let places = Places::new(&session.layout, &session.files, binlogs, &elsewhere)?;
     if let Some(line) = places.line() {
         tracing::info!("{line}");
     }
@@ -43,7 +47,7 @@ pub(crate) fn run(session: &Session) -> Result<()> {
     );
     session.report_progress()?;
 
-    let mut policy = Policy::new(session, &places);
+    let mut policy = Policy::new(session, &places, &elsewhere);
     let received = receiver
         .run(&mut policy, &session.progress, session.ending.cancel())
         .map_err(|error| policy.explain(error))?;

@@ -103,7 +103,7 @@ impl Places {
             if outside.kind == Kind::Tablespace
                 && let Some(other) = places.other(&outside.directory)
             {
-                other.what.push(format!("tables of {}", outside.database));
+                other.what.push(tables_of(&outside.database));
                 other.ours.tables.extend(names.iter().cloned());
             }
         }
@@ -132,16 +132,12 @@ impl Places {
 
     /// For the engine, the data directory first.
     pub(crate) fn for_engine(&self) -> Vec<Place> {
-        let place = |name: String, path: &Path, keep: Arc<dyn Keep>| Place {
-            name,
-            path: path.to_owned(),
-            keep,
-        };
-        let datadir = place("datadir".to_owned(), &self.datadir, Arc::clone(&self.files) as _);
-        let others = self
-            .others
-            .iter()
-            .map(|other| place(other.what.join(", "), &other.path, Arc::new(other.ours.clone())));
+        let others = self.others.iter().map(|other| Place {
+            name: other.what.join(", "),
+            path: other.path.clone(),
+            keep: Arc::new(other.ours.clone()),
+        });
+        let datadir = place_of_datadir(&self.datadir, &self.files);
         std::iter::once(datadir).chain(others).collect()
     }
 
@@ -167,9 +163,8 @@ impl Places {
     /// which nothing but what was theirs before makes room.
     ///
     /// # Errors
-    /// As [`Places::target`]; E03, E07 or E09: the directory cannot be made.
+    /// As [`Places::target`].
     pub(crate) fn target_of_tables(&self, directory: &Path, what: &str) -> Result<Target> {
-        make_directory(directory, "DATA DIRECTORY")?;
         let directory = crate::layout::resolved(directory);
         if self.others.iter().any(|other| other.path == directory)
             || self.below(&directory).is_some()
@@ -177,7 +172,7 @@ impl Places {
             return self.target(&directory);
         }
         let keep = Arc::new(Ours::default());
-        let place = Place { name: what.to_owned(), path: directory, keep };
+        let place = Place { name: tables_of(what), path: directory, keep };
         Ok(Target { place: TargetPlace::New(place), prefix: None })
     }
 
@@ -208,6 +203,21 @@ impl Places {
         let lines: Vec<_> = self.others.iter().map(line).collect();
         (!lines.is_empty()).then(|| lines.join(", "))
     }
+}
+
+/// The data directory alone.
+pub(crate) fn datadir(layout: &Layout, files: &Arc<NodeFiles>) -> Place {
+    place_of_datadir(&layout.datadir, files)
+}
+
+fn place_of_datadir(path: &Path, files: &Arc<NodeFiles>) -> Place {
+    let keep: Arc<dyn Keep> = Arc::clone(files) as _;
+    Place { name: "datadir".to_owned(), path: path.to_owned(), keep }
+}
+
+/// Tables of a database, for messages and for the journal of their place.
+fn tables_of(database: &str) -> String {
+    format!("tables of {database}")
 }
 
 /// A path below a place.

@@ -1,6 +1,6 @@
 //! Joiner: what of a donor is wanted, where it goes, and what is added to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,8 @@ use fastsst_mover::{Code, Error, Result};
 use fastsst_proto::Declaration;
 
 use crate::binlogs;
-use crate::elsewhere::{Kind, Outside, outside_of};
+use crate::elsewhere::{Elsewhere, Kind, Outside, outside_of};
+use crate::layout::make_directory;
 use crate::parts::Part;
 use crate::places::{Places, prefix};
 use crate::session::{ROOT, Session};
@@ -21,6 +22,10 @@ use crate::session::{ROOT, Session};
 pub(crate) struct Policy<'a> {
     session: &'a Session,
     places: &'a Places,
+    /// What this node has outside of its data directory now.
+    elsewhere: &'a Elsewhere,
+    /// Databases that are links at both ends: the number of their root, and where the link leads.
+    linked: BTreeMap<String, (usize, PathBuf)>,
     /// Root of the donor's binary logs, by its number in the declaration.
     binlog: Option<usize>,
     /// Roots with tablespaces of `DATA DIRECTORY`: database, and directory here.
@@ -28,8 +33,9 @@ pub(crate) struct Policy<'a> {
 }
 
 impl<'a> Policy<'a> {
-    pub(crate) fn new(session: &'a Session, places: &'a Places) -> Self {
-        Self { session, places, binlog: None, tablespaces: BTreeMap::new() }
+    pub(crate) fn new(session: &'a Session, places: &'a Places, elsewhere: &'a Elsewhere) -> Self {
+        let (linked, tablespaces) = (BTreeMap::new(), BTreeMap::new());
+        Self { session, places, elsewhere, linked, binlog: None, tablespaces }
     }
 
     /// Says what to do about a file that is in the way of a table outside of the datadir.
@@ -57,7 +63,7 @@ impl<'a> Policy<'a> {
             return self.places.target(&binlogs.directory);
         }
         match outside_of(root, &declaration.properties)? {
-            Some(outside) => self.target_of(number, outside),
+            Some(outside) => self.target_of(number, outside, declaration),
             None => Err(Error::new(
                 Code::Unsupported,
                 format!("the donor sends {root:?}, which this release does not know; use the same"),
@@ -65,20 +71,32 @@ impl<'a> Policy<'a> {
         }
     }
 
-    fn target_of(&mut self, number: usize, outside: Outside) -> Result<Target> {
+    fn target_of(
+        &mut self,
+        number: usize,
+        outside: Outside,
+        declaration: &Declaration,
+    ) -> Result<Target> {
         let Outside { kind, database, directory } = outside;
-        let inside = || Ok::<_, Error>(Some(prefix(database.as_bytes())?));
         match kind {
-            Kind::File => Ok(Target { place: TargetPlace::Known(0), prefix: inside()? }),
-            Kind::Database => match self.own_link(&database) {
-                Some(own) => self.places.target_of_database(&own, &database),
-                None => Ok(Target { place: TargetPlace::Known(0), prefix: inside()? }),
+            // A file of a database goes where the database is.
+            Kind::File | Kind::Database => match self.linked.get(&database) {
+                Some((_, own)) => self.places.target_of_database(own, &database),
+                None => Ok(Target {
+                    place: TargetPlace::Known(0),
+                    prefix: Some(prefix(database.as_bytes())?),
+                }),
             },
             Kind::Tablespace => {
                 let here = match &self.session.options.data_directory {
                     Some(base) => base.join(&database),
                     None => directory,
                 };
+                if declaration.is_estimate() && !here.is_dir() {
+                    // Nothing is made for a mere look, and nothing can be there.
+                    return Ok(Target::known(0));
+                }
+                make_directory(&here, "DATA DIRECTORY")?;
                 let target = self.places.target_of_tables(&here, &database)?;
                 self.tablespaces.insert(number, (database, here));
                 Ok(target)
@@ -94,19 +112,18 @@ impl<'a> Policy<'a> {
         (link.is_symlink() && !target.starts_with(datadir)).then_some(target)
     }
 
-    /// Keeps the links of databases that stay elsewhere, and says which do not.
-    fn settle_links(&self, declaration: &Declaration) -> Result<()> {
-        let mut kept = BTreeSet::new();
-        for root in &declaration.roots {
+    /// Finds the databases that are links at both ends, keeps their links, and says which do not stay.
+    fn settle_links(&mut self, declaration: &Declaration) -> Result<()> {
+        for (number, root) in declaration.roots.iter().enumerate() {
             if let Some(outside) = outside_of(root, &declaration.properties)?
                 && outside.kind == Kind::Database
-                && self.own_link(&outside.database).is_some()
+                && let Some(own) = self.own_link(&outside.database)
             {
-                kept.insert(outside.database.into_bytes());
+                self.linked.insert(outside.database, (number, own));
             }
         }
-        for outside in self.session.elsewhere.found.keys() {
-            if outside.kind == Kind::Database && !kept.contains(outside.database.as_bytes()) {
+        for outside in self.elsewhere.found.keys() {
+            if outside.kind == Kind::Database && !self.linked.contains_key(&outside.database) {
                 tracing::warn!(
                     "the database directory {} is no link at the donor: it will be in the datadir \
                      here, too; what is in {} stays there and is not used any more",
@@ -115,7 +132,9 @@ impl<'a> Policy<'a> {
                 );
             }
         }
-        self.session.files.keep_links(kept)
+        let kept = self.linked.keys().map(|name| name.clone().into_bytes()).collect();
+        self.session.files.keep_links(kept);
+        Ok(())
     }
 }
 
@@ -126,6 +145,10 @@ impl JoinerPolicy for Policy<'_> {
             return Ok(Vec::new());
         }
         self.session.facts.check(&declaration.properties)?;
+        // An estimate, or a donor that left, may have been here before.
+        self.linked.clear();
+        self.tablespaces.clear();
+        self.binlog = None;
         tracing::info!(
             "the donor sends a full copy, about {:.0} MiB in {} files",
             mib(declaration.bytes_estimate),
@@ -137,15 +160,24 @@ impl JoinerPolicy for Policy<'_> {
     }
 
     fn own_files(&mut self, names: &DeclaredNames) -> Result<Vec<OwnFile>> {
-        let mut own = Vec::new();
-        let mut logs = Vec::new();
+        let (mut own, mut logs) = (Vec::new(), Vec::new());
+        if self.binlog.is_none() && self.tablespaces.is_empty() {
+            // The list may be long.
+            return Ok(own);
+        }
         for (root, path) in names.files() {
             if Some(*root) == self.binlog {
                 binlogs::check_name(path.as_bytes())?;
                 logs.push(path.as_bytes().to_vec());
             }
             if let Some((database, directory)) = self.tablespaces.get(root) {
-                own.push(link_of_tablespace(database, directory, path.as_bytes())?);
+                let (at, parent) = match self.linked.get(database) {
+                    Some((root, _)) => (OwnPlace::Root(*root), String::new()),
+                    None => (OwnPlace::Place(0), format!("{database}/")),
+                };
+                let (stem, content) = link_of_tablespace(directory, path.as_bytes())?;
+                let path = prefix(&[parent.as_bytes(), &stem, b".isl"].concat())?;
+                own.push(OwnFile { at, path, content });
             }
         }
         if let (Some(binlogs), false) = (&self.session.binlogs, logs.is_empty()) {
@@ -167,14 +199,13 @@ impl JoinerPolicy for Policy<'_> {
     }
 }
 
-/// The `.isl` by which the server finds `directory/NAME.ibd`.
-fn link_of_tablespace(database: &str, directory: &Path, name: &[u8]) -> Result<OwnFile> {
+/// Name without extension and content of the `.isl` by which the server finds `directory/NAME.ibd`.
+fn link_of_tablespace(directory: &Path, name: &[u8]) -> Result<(Vec<u8>, Vec<u8>)> {
     let stem = name.strip_suffix(b".ibd").filter(|stem| !stem.is_empty() && !stem.contains(&b'/'));
     let stem = stem.ok_or_else(|| {
         let name = String::from_utf8_lossy(name).into_owned();
         Error::new(Code::Protocol, format!("the donor sends {name:?} as a table elsewhere"))
     })?;
-    let path = prefix(&[database.as_bytes(), b"/", stem, b".isl"].concat())?;
     let content = [directory.as_os_str().as_bytes(), b"/", name].concat();
-    Ok(OwnFile { at: OwnPlace::Place(0), path, content })
+    Ok((stem.to_vec(), content))
 }

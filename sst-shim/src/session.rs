@@ -1,6 +1,5 @@
 //! What both roles need: the call, the configuration, the ways to speak and to end.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use fastsst_mover::{Options, Progress, Result};
@@ -37,8 +36,6 @@ pub(crate) struct Session {
     pub(crate) files: Arc<NodeFiles>,
     /// Absent: the server writes none.
     pub(crate) binlogs: Option<Binlogs>,
-    /// What lies outside of the data directory, when the process began.
-    pub(crate) elsewhere: Elsewhere,
     pub(crate) facts: Facts,
     pub(crate) wsrep: Arc<Wsrep>,
     pub(crate) clock: LockClock,
@@ -69,7 +66,6 @@ impl Session {
         let binlogs = Binlogs::resolve(&layout.datadir, &settings);
         let logs = binlogs.iter().flat_map(|it| [&*it.directory, &*it.index_directory]);
         let home_links = layout.links_to_homes(&logs.collect::<Vec<_>>());
-        let elsewhere = elsewhere(args.role, &layout, &home_links)?;
         let version = version::of_server(&args, &layout.datadir, &settings);
         let facts = Facts::gather(version, &settings);
         let files = NodeFiles::new(&layout, &settings, options.cpat.clone());
@@ -85,7 +81,6 @@ impl Session {
             progress: Arc::default(),
             files: Arc::new(files),
             binlogs,
-            elsewhere,
             ending: ending.clone(),
             args,
             options,
@@ -110,6 +105,22 @@ impl Session {
     /// E03 or E05.
     pub(crate) fn lock(&self) -> Result<Arc<Markers>> {
         Ok(self.ending.own(Markers::lock(&self.layout.datadir)?))
+    }
+
+    /// What lies outside of the data directory now. What an old tree of a joiner has there is of use
+    /// only; it keeps nobody from joining.
+    ///
+    /// # Errors
+    /// Those of [`Elsewhere::find`], for a donor.
+    pub(crate) fn elsewhere(&self) -> Result<Elsewhere> {
+        let found = Elsewhere::find(&self.layout.datadir, self.files.home_links());
+        match (found, self.args.role) {
+            (Err(error), Role::Joiner) => {
+                tracing::warn!("tables outside of the datadir are not looked at: {error}");
+                Ok(Elsewhere::default())
+            }
+            (found, Role::Joiner | Role::Donor) => found,
+        }
     }
 
     /// Starts the progress lines.
@@ -139,17 +150,6 @@ fn layout(args: &Args, settings: &Settings<'_>) -> Result<Layout> {
         tracing::info!("{line}");
     }
     Ok(layout)
-}
-
-/// What an old tree of a joiner has elsewhere is of use only; it keeps nobody from joining.
-fn elsewhere(role: Role, layout: &Layout, links: &BTreeSet<Vec<u8>>) -> Result<Elsewhere> {
-    match (Elsewhere::find(&layout.datadir, links), role) {
-        (Err(error), Role::Joiner) => {
-            tracing::warn!("tables outside of the datadir are not looked at: {error}");
-            Ok(Elsewhere::default())
-        }
-        (found, Role::Joiner | Role::Donor) => found,
-    }
 }
 
 /// Says what an operator should know of the server that called.

@@ -52,14 +52,18 @@ pub(super) fn check(layout: &Layout, declaration: &Declaration) -> Result<()> {
             told = told.saturating_add(bytes);
         }
     }
-    for room in rooms.values() {
+    // One that gets nothing may be full.
+    for room in rooms.values().filter(|room| room.needed > 0) {
         room.check(room.needed)?;
     }
     // How the rest spreads over the roots is not known before the walk: the file system with the most
     // room must be able to take it.
     let rest = declaration.bytes_estimate.saturating_sub(told);
     let roomiest = rooms.values().max_by_key(|room| room.bytes().saturating_sub(room.needed));
-    roomiest.map_or(Ok(()), |room| room.check(room.needed.saturating_add(rest)))
+    match roomiest.filter(|_| rest > 0) {
+        Some(room) => room.check(room.needed.saturating_add(rest)),
+        None => Ok(()),
+    }
 }
 
 /// What the donor has told of the size of one root. Unit: bytes.

@@ -80,8 +80,12 @@ impl Staging {
 }
 
 fn prepare_each(stagings: &[&Staging], hook: Hook<'_>) -> Result<()> {
-    for staging in stagings {
+    for (number, staging) in stagings.iter().enumerate() {
         staging.run(|| staging.may_be_prepared())?;
+        // A data directory has files with locks; others may be shared by mistake.
+        if number > 0 {
+            staging.run(|| in_use::check_writers(&staging.dir, &staging.replaced_names()?))?;
+        }
     }
     make_room(stagings, hook).map_err(|error| {
         stagings.iter().fold(error, |error, staging| staging.shared.health.remember(error))
