@@ -36,8 +36,8 @@ pub(crate) fn check_with(dir: &Dir, below: &[RelPath]) -> Result<()> {
 /// Refuses files that another process has open for writing.
 ///
 /// Redo log, undo tablespaces and tables carry no lock; outside of a data directory they are told
-/// from another server's only by who has them open. Processes of other users cannot be looked into;
-/// servers of one machine mostly share theirs.
+/// from another server's only by who has them open. Processes of other users cannot be looked into,
+/// nor those that have changed theirs; servers that a unit starts run as the same user from the start.
 ///
 /// # Errors
 /// E30 naming the file and the process; E09.

@@ -131,32 +131,13 @@ fn a_file_that_is_somebody_elses_is_not_overwritten() {
 }
 
 #[test]
-fn a_table_of_another_server_is_not_taken_even_if_the_datadir_says_so() {
-    let cluster = Cluster::builder().start(2);
-    let [donor, joiner] = cluster.nodes();
-    let outside = directory(cluster.directory(), "outside");
-    make_tables(donor, &outside);
-    // As after a joiner was made from a copy of the donor's datadir on the same machine.
-    let away = directory(&joiner.datadir(), "away");
-    fs::copy(donor.datadir().join("away/t.isl"), away.join("t.isl")).unwrap();
-    fs::copy(donor.datadir().join("away/p#P#p0.isl"), away.join("p#P#p0.isl")).unwrap();
-    directory(&joiner.datadir(), "away");
-    let mark = joiner.log_mark();
-    joiner.start();
-    joiner.wait_exit(JOIN);
-    let log = joiner.log_since(mark);
-    assert!(log.contains("E30") && log.contains("open for writing in process"), "{log}");
-    assert!(outside.join("away/t.ibd").is_file() && outside.join("away/p#P#p0.ibd").is_file());
-    donor.sql("UPDATE away.t SET b = 'still there' WHERE a < 10");
-}
-
-#[test]
 fn a_database_behind_a_link_at_both_ends_stays_there_with_tables_elsewhere() {
     let cluster = Cluster::builder().node_option(1, "sst", "data-directory", "{node}/own").start(2);
     let [donor, joiner] = cluster.nodes();
     let outside = directory(cluster.directory(), "outside");
     make_tables(donor, &outside);
-    let at = outside.display();
+    let third = directory(cluster.directory(), "third");
+    let at = third.display();
     donor.sql(&format!(
         "CREATE TABLE linked.d (a INT PRIMARY KEY) DATA DIRECTORY='{at}'; INSERT INTO linked.d VALUES (6);
          CREATE TABLE linked.s (a INT) ENGINE=MyISAM DATA DIRECTORY='{at}'; INSERT INTO linked.s VALUES (7)"

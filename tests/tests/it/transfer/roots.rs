@@ -1,8 +1,9 @@
 //! Transfers of several roots between nodes that lay them out differently.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -94,6 +95,31 @@ fn a_place_that_no_longer_takes_part_is_cleaned() {
     received.unwrap();
     assert_eq!(fs::read_dir(nodes.joiner("far")).unwrap().count(), 0);
     assert!(nodes.joiner("near/db/t.ibd").exists());
+}
+
+#[test]
+fn a_file_that_another_server_writes_to_is_not_moved_away() {
+    let nodes = Nodes::new();
+    nodes.transfer(Options::default()).1.unwrap();
+    let in_other = fs::read_dir(nodes.joiner("other")).unwrap().map(|entry| entry.unwrap().path());
+    let is_log = |path: &PathBuf| path.to_string_lossy().contains("binlog.");
+    let used = in_other.into_iter().find(is_log).expect("a binary log");
+    let before = Listing::of(&nodes.joiner("other"));
+    let writer = File::options().append(true).open(&used).unwrap();
+    let mut server = Command::new("sleep").arg("600").stdout(writer).spawn().unwrap();
+    let (sent, received) = nodes.transfer(Options::default());
+    server.kill().unwrap();
+    server.wait().unwrap();
+    sent.unwrap_err();
+    let error = received.unwrap_err();
+    assert_eq!(error.code(), Code::SourceInUse, "{error}");
+    let name = used.file_name().unwrap().to_str().unwrap();
+    let process = format!("process {}", server.id());
+    assert!(error.words().contains(name) && error.words().contains(&process), "{error}");
+    Listing::of(&nodes.joiner("other")).assert_eq(&before, "nothing was touched");
+
+    nodes.transfer(Options::default()).1.unwrap();
+    nodes.assert_equal();
 }
 
 #[test]
