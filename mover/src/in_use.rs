@@ -7,7 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fastsst_proto::path::RelPath;
-use rustix::fs::OFlags;
+use rustix::fs::{OFlags, major, minor};
 use rustix::process::{Flock, FlockType, fcntl_getlk};
 
 use crate::disk::FileMode;
@@ -57,7 +57,9 @@ pub(crate) fn check_writers(dir: &Dir, names: &[RelPath]) -> Result<()> {
         }
         for open in entries(&process.join("fd")) {
             let Ok(stat) = fs::metadata(&open) else { continue };
-            let Some(name) = wanted.get(&(stat.dev(), stat.ino())) else { continue };
+            // As `Stat` has it.
+            let device = (u64::from(major(stat.dev())) << 32) | u64::from(minor(stat.dev()));
+            let Some(name) = wanted.get(&(device, stat.ino())) else { continue };
             if may_write(&process, &open) {
                 return Err(Error::new(
                     Code::SourceInUse,
