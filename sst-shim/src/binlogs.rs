@@ -49,7 +49,9 @@ pub(crate) struct Binlogs {
 impl Binlogs {
     /// By the server's own rules (contract 6.2); `None` when it writes none.
     pub(crate) fn resolve(datadir: &Path, settings: &Settings<'_>) -> Option<Self> {
-        if ["skip-log-bin", "disable-log-bin"].iter().any(|option| settings.is_set(option)) {
+        // What the server has told the script is what came of all its options.
+        let is_off = ["skip-log-bin", "disable-log-bin"].iter().any(|it| settings.is_set(it));
+        if is_off && !settings.is_told("log-bin") {
             return None;
         }
         let basename = settings.value("log-basename");
@@ -287,6 +289,8 @@ mod tests {
         }
         assert_eq!(names("--log-bin-index=i\n", ""), None);
         assert_eq!(names("--log-bin=b\n--skip-log-bin\n", ""), None);
+        let told = names("--skip-log-bin\n--log-bin=b\n", "--log-bin=c\n");
+        assert_eq!(told, Some(("c".to_owned(), "c.index".to_owned())));
     }
 
     #[test]

@@ -7,6 +7,7 @@ use fastsst_mover::send::{BypassConfig, SendConfig, Sent, send, send_bypass};
 use fastsst_mover::walk::{Filter, SourceRoot};
 use fastsst_mover::{Cancel, Code, Error, Freeze, Frozen, Options, Result};
 use fastsst_proto::Ticket;
+use fastsst_proto::limits::ROOTS_MAX;
 
 use crate::address::{DonorAddress, History};
 use crate::args::Transfer;
@@ -73,10 +74,14 @@ fn send_snapshot(
     (ticket, history): (Ticket, History),
     options: Options,
 ) -> Result<Position> {
+    session.layout.refuse_linked_files()?;
     session.report_progress()?;
     let chosen = match (&session.binlogs, history) {
         (Some(binlogs), History::Wanted) => {
-            Some(Chosen::new(binlogs.clone(), session.options.max_binlogs))
+            let chosen = Chosen::new(binlogs.clone(), session.options.max_binlogs);
+            // For the joiner's check of room; under the lock it is done again.
+            chosen.choose()?;
+            Some(chosen)
         }
         (Some(_), History::Unwanted) => {
             tracing::info!("no binary logs are sent: the joiner's server writes none");
@@ -91,8 +96,20 @@ fn send_snapshot(
     session.files.leave_out(elsewhere.entries.clone())?;
     let mut properties = session.facts.properties();
     properties.extend(elsewhere.properties()?);
+    let roots = roots(session, chosen.as_ref(), &elsewhere);
+    if roots.len() > ROOTS_MAX {
+        return Err(Error::new(
+            Code::Unsupported,
+            format!(
+                "tables and databases outside of the datadir are in {} directories, {} more than one \
+                 transfer can have; use another SST method",
+                elsewhere.found.len(),
+                roots.len() - ROOTS_MAX
+            ),
+        ));
+    }
     let config = SendConfig {
-        roots: roots(session, chosen.as_ref(), &elsewhere),
+        roots,
         ticket,
         options,
         properties,
@@ -153,11 +170,11 @@ impl Settled<'_> {
         }
         // Roots were declared before the lock.
         let now = Elsewhere::find(&self.session.layout.datadir, self.session.files.home_links())?;
-        match now.entries.is_subset(&self.elsewhere.entries) {
+        match self.elsewhere.has_all_of(&now) {
             true => Ok(()),
             false => Err(Error::new(
                 Code::SourceChanged,
-                "a table outside of the datadir was created while the transfer began; start the \
+                "a table outside of the datadir was created or moved while the transfer began; start the \
                  joiner again, the next transfer includes it",
             )),
         }

@@ -28,6 +28,9 @@ const ROOT: &str = "elsewhere-";
 /// Largest `.isl` that is read. Unit: bytes. Why: it is one path.
 const LINK_BYTES_MAX: u64 = 4096;
 
+/// Of the file system, not of the server, which may not even read it.
+pub(crate) const LOST_AND_FOUND: &[u8] = b"lost+found";
+
 /// Files of `MyISAM` and Aria that may be links.
 const LINKED: [&str; 4] = ["MYD", "MYI", "MAD", "MAI"];
 
@@ -79,7 +82,7 @@ impl Elsewhere {
         for entry in list(datadir)? {
             let (name, path) = (entry.file_name(), entry.path());
             // Hidden directories are no databases.
-            let is_hidden = name.as_bytes().starts_with(b".") || name == "lost+found";
+            let is_hidden = name.as_bytes().starts_with(b".") || name.as_bytes() == LOST_AND_FOUND;
             if is_hidden || home_links.contains(name.as_bytes()) {
                 continue;
             }
@@ -130,6 +133,15 @@ impl Elsewhere {
             self.found.entry(outside).or_default().insert(name);
         }
         Ok(())
+    }
+
+    /// Whether everything that is found now was found then, in the same directory: a table may have
+    /// been made anew in another one under its old name.
+    pub(crate) fn has_all_of(&self, now: &Self) -> bool {
+        let is_there = |(outside, names): (&Outside, &BTreeSet<Vec<u8>>)| {
+            self.found.get(outside).is_some_and(|then| names.is_subset(then))
+        };
+        now.entries.is_subset(&self.entries) && now.found.iter().all(is_there)
     }
 
     /// Donor: a root for each directory.
@@ -213,7 +225,8 @@ struct AllBut(BTreeSet<Vec<u8>>);
 
 impl Filter for AllBut {
     fn class(&self, path: &RelPath, _: FileKind) -> Class {
-        match self.0.contains(path.as_bytes()) {
+        // The directory may be the top of a file system.
+        match self.0.contains(path.as_bytes()) || path.as_bytes() == LOST_AND_FOUND {
             true => Class::Skip,
             false => Class::Send,
         }
@@ -343,6 +356,7 @@ mod tests {
         assert_eq!((class(0, "t.ibd"), class(0, "u.ibd")), (Class::Send, Class::Skip));
         assert_eq!((class(1, "m.MYD"), class(1, "t.ibd")), (Class::Send, Class::Skip));
         assert_eq!(class(2, "anything"), Class::Send);
+        assert_eq!(class(2, "lost+found"), Class::Skip);
 
         // The joiner learns the same.
         let properties = elsewhere.properties().unwrap();
@@ -350,6 +364,22 @@ mod tests {
             assert_eq!(outside_of(&root.name, &properties).unwrap().as_ref(), Some(outside));
         }
         assert_eq!(outside_of("datadir", &properties).unwrap(), None);
+    }
+
+    #[test]
+    fn a_table_that_was_made_anew_in_another_directory_is_noticed() {
+        let (_root, datadir, outside) = tree();
+        let at = |directory: &str| {
+            fs::create_dir_all(outside.join(directory)).unwrap();
+            let file = outside.join(directory).join("t.ibd");
+            fs::write(&file, "t").unwrap();
+            fs::write(datadir.join("db1/t.isl"), file.to_str().unwrap()).unwrap();
+            Elsewhere::find(&datadir, &BTreeSet::new()).unwrap()
+        };
+        let (then, moved) = (at("one/db1"), at("two/db1"));
+        assert_eq!(then.entries, moved.entries);
+        assert!(then.has_all_of(&then) && !then.has_all_of(&moved));
+        assert!(then.has_all_of(&Elsewhere::default()), "what was dropped is no matter");
     }
 
     #[test]

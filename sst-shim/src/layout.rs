@@ -98,6 +98,36 @@ impl Layout {
         Ok(())
     }
 
+    /// Donor: refuses links in the place of a part's files. They would be left out, as links are not
+    /// followed, and the joiner would get data without them.
+    ///
+    /// # Errors
+    /// E29 naming the link; E08.
+    pub(crate) fn refuse_linked_files(&self) -> Result<()> {
+        let names = self.names();
+        for part in Part::ALL {
+            let home = self.home(part);
+            let failed = |error| Error::read(home.display(), error);
+            for entry in fs::read_dir(home).map_err(failed)? {
+                let entry = entry.map_err(failed)?;
+                let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+                if is_link && names.belongs(part, entry.file_name().as_bytes()) {
+                    return Err(Error::new(
+                        Code::Unsupported,
+                        format!(
+                            "{} is a symbolic link; move the {} by {} instead, or use another SST \
+                             method",
+                            entry.path().display(),
+                            part.words(),
+                            part.option().replace('-', "_")
+                        ),
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Links directly in the data directory on the way to a directory of a part, or to one of `more`:
     /// they are the node's, and no databases.
     pub(crate) fn links_to_homes(&self, more: &[&Path]) -> BTreeSet<Vec<u8>> {
@@ -232,6 +262,32 @@ mod tests {
         assert!(base.join("home/x").is_dir());
         let line = layout.elsewhere().unwrap();
         assert!(line.contains("redo log in") && !line.contains("Aria"), "{line}");
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_part_is_refused_and_of_a_log_is_not() {
+        let root = tempfile::tempdir().unwrap();
+        let datadir = root.path().join("data");
+        fs::create_dir(&datadir).unwrap();
+        symlink("/var/log/mysql/error.log", datadir.join("host.err")).unwrap();
+        let layout = resolve(&datadir, "--innodb-data-file-path=sys:1M\n").unwrap();
+        layout.refuse_linked_files().unwrap();
+        for (name, option) in [
+            ("ibdata1", "innodb_data_home_dir"),
+            ("sys", "innodb_data_home_dir"),
+            ("undo001", "innodb_undo_directory"),
+            ("ib_logfile0", "innodb_log_group_home_dir"),
+            ("#innodb_redo", "innodb_log_group_home_dir"),
+            ("aria_log_control", "aria_log_dir_path"),
+        ] {
+            let link = datadir.join(name);
+            symlink(root.path().join("elsewhere"), &link).unwrap();
+            let error = layout.refuse_linked_files().unwrap_err();
+            assert_eq!(error.code(), Code::Unsupported);
+            let text = error.to_string();
+            assert!(text.contains(name) && text.contains(option), "{text}");
+            fs::remove_file(&link).unwrap();
+        }
     }
 
     #[test]

@@ -59,7 +59,11 @@ impl Part {
     /// read later covers what changed before.
     const fn files(self) -> &'static [(&'static str, u8)] {
         match self {
-            Self::DataHome => &[("ibdata*", RANK_OF_TABLESPACES)],
+            // No more than servers make by themselves: the directory may have copies, or files of
+            // another server.
+            Self::DataHome => {
+                &[("ibdata%", RANK_OF_TABLESPACES), ("ibdata%%", RANK_OF_TABLESPACES)]
+            }
             // MySQL has `undo_001`, and user-made ones with an extension of their own.
             Self::Undo => &[
                 ("undo%%%", RANK_OF_TABLESPACES),
@@ -115,8 +119,13 @@ impl PartNames {
 
     /// Whether a joiner replaces, in the part's directory, what has this name.
     pub(crate) fn replaces(&self, part: Part, name: &[u8]) -> bool {
-        self.of(name).is_some_and(|(of, _)| of == part)
+        self.belongs(part, name)
             || part.discarded().iter().any(|pattern| matches(pattern.as_bytes(), name))
+    }
+
+    /// Whether what has this name, directly in the part's directory, is data of the part.
+    pub(crate) fn belongs(&self, part: Part, name: &[u8]) -> bool {
+        self.of(name).is_some_and(|(of, _)| of == part)
             || (part == Part::RedoLog && name == REDO_DIRECTORY)
     }
 }
@@ -192,7 +201,15 @@ mod tests {
     #[test]
     fn nothing_else_of_a_directory_is_touched() {
         for part in Part::ALL {
-            for name in ["syslog", "mysql-bin.000001", "undo_old", "db1/ib_logfile0", "undo1"] {
+            for name in [
+                "syslog",
+                "ibdata1.bak",
+                "ibdata_other1",
+                "mysql-bin.000001",
+                "undo_old",
+                "db1/ib_logfile0",
+                "undo1",
+            ] {
                 let path = RelPath::parse(name.as_bytes()).unwrap();
                 assert_eq!(filter(part).class(&path, FileKind::File), Class::Skip, "{name}");
                 assert!(!filter(part).names.replaces(part, name.as_bytes()), "{name}");

@@ -15,7 +15,7 @@ use fastsst_mover::{Code, Error, Result};
 use fastsst_proto::RelPath;
 
 use crate::binlogs::{Binlogs, Replaced};
-use crate::elsewhere::{Elsewhere, Kind};
+use crate::elsewhere::{Elsewhere, Kind, LOST_AND_FOUND};
 use crate::files::NodeFiles;
 use crate::layout::{Layout, make_directory};
 use crate::parts::{Part, PartNames};
@@ -60,8 +60,9 @@ impl Keep for Ours {
 struct KeepNothing;
 
 impl Keep for KeepNothing {
-    fn keep(&self, _: &[u8]) -> bool {
-        false
+    fn keep(&self, name: &[u8]) -> bool {
+        // It may be the top of a file system.
+        name == LOST_AND_FOUND
     }
 }
 

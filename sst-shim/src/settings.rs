@@ -51,6 +51,11 @@ impl<'a> Settings<'a> {
         [self.explicit, self.command_line, self.files].iter().any(|given| given.is_set(name))
     }
 
+    /// Whether the script was given a value of its own.
+    pub(crate) fn is_told(&self, name: &str) -> bool {
+        self.explicit.value(name).is_some()
+    }
+
     fn of_environment(&self, name: &str) -> Option<String> {
         let (_, variable) = VARIABLES.iter().find(|(option, _)| *option == name)?;
         let value = (self.environment)(variable)?;
