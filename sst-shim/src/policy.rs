@@ -165,6 +165,13 @@ impl JoinerPolicy for Policy<'_> {
             // The list may be long.
             return Ok(own);
         }
+        // These directories may be anywhere, and other things may be in them.
+        let only_files = |root| Some(root) == self.binlog || self.tablespaces.contains_key(&root);
+        if let Some((_, path)) = names.others().into_iter().find(|(root, _)| only_files(*root)) {
+            let what =
+                format!("the donor sends {path}, which is no file, among tables elsewhere or logs");
+            return Err(Error::new(Code::Protocol, what));
+        }
         for (root, path) in names.files() {
             if Some(*root) == self.binlog {
                 binlogs::check_name(path.as_bytes())?;

@@ -233,6 +233,15 @@ impl Catalog {
         files.map(|entry| (usize::from(entry.root.0), entry.path.clone())).collect()
     }
 
+    /// What the donor has declared so far that is no file: root and path.
+    pub(super) fn other_names(&self) -> Vec<(usize, RelPath)> {
+        let items = self.items.read().unwrap_or_else(PoisonError::into_inner);
+        let is_other =
+            |entry: &Entry| matches!(entry.kind, EntryKind::Directory | EntryKind::Symlink);
+        let others = items.values().map(|item| &item.entry).filter(|entry| is_other(entry));
+        others.map(|entry| (usize::from(entry.root.0), entry.path.clone())).collect()
+    }
+
     /// Adds a file of the joiner's own.
     ///
     /// # Errors

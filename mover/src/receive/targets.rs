@@ -125,6 +125,12 @@ impl DeclaredNames {
             files
         })
     }
+
+    /// The same of directories and symbolic links, in no order.
+    #[must_use]
+    pub fn others(&self) -> Vec<(usize, RelPath)> {
+        self.catalog.as_ref().map_or_else(Vec::new, |it| it.other_names())
+    }
 }
 
 /// A small file of the joiner's own.
