@@ -4,7 +4,7 @@
 //! hexadecimal. The token stands in front where the server takes credentials out of the request,
 //! which keeps it out of `ps`; only for a server that refuses `@` it stands in the path.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use fastsst_mover::{Code, Error, Result};
 use fastsst_proto::{Secret, Ticket};
@@ -92,10 +92,14 @@ impl JoinerAddress {
                 }
             },
         };
-        // A name that means loopback here (Debian's 127.0.1.1) means something else elsewhere.
-        let usable = |ip: &IpAddr| literal.is_some() || !ip.is_loopback();
-        let local = candidates.iter().copied().find(|ip| usable(ip) && own_address::is_own(*ip));
-        let ip = local.unwrap_or_else(|| wildcard(candidates.first()));
+        // A name that means loopback here (Debian's 127.0.1.1) means something else elsewhere, and of
+        // several addresses nobody knows which one a donor will take.
+        let ip = match (literal, candidates.as_slice()) {
+            (Some(ip), _) if own_address::is_own(ip) => ip,
+            (None, [ip]) if !ip.is_loopback() && own_address::is_own(*ip) => *ip,
+            (Some(IpAddr::V4(_)), _) => Ipv4Addr::UNSPECIFIED.into(),
+            (Some(IpAddr::V6(_)) | None, _) => every_address(),
+        };
         SocketAddr::new(ip, self.port)
     }
 
@@ -258,10 +262,11 @@ fn parse_port(text: &str) -> Result<u16, &'static str> {
     port.filter(|port| *port != 0).ok_or("a port is a number from 1 to 65535")
 }
 
-fn wildcard(like: Option<&IpAddr>) -> IpAddr {
-    match like {
-        Some(IpAddr::V6(_)) => Ipv6Addr::UNSPECIFIED.into(),
-        Some(IpAddr::V4(_)) | None => Ipv4Addr::UNSPECIFIED.into(),
+/// All addresses of both families; the listeners take IPv4 on it, too. Without IPv6: all of IPv4.
+fn every_address() -> IpAddr {
+    match UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)) {
+        Ok(_) => Ipv6Addr::UNSPECIFIED.into(),
+        Err(_) => Ipv4Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -359,5 +364,16 @@ mod tests {
             assert_eq!(error.code(), Code::Ticket, "{text}");
             assert!(!error.to_string().contains("c3c3"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_name_that_may_mean_any_address_is_listened_to_on_both_families() {
+        let listen = |host: &str| JoinerAddress { host: host.to_owned(), port: 7 }.listen().ip();
+        for host in ["localhost", "does-not-resolve.invalid"] {
+            assert_eq!(listen(host), every_address(), "{host}");
+        }
+        assert_eq!(listen("127.0.0.1").to_string(), "127.0.0.1");
+        assert_eq!(listen("192.0.2.1"), IpAddr::from(Ipv4Addr::UNSPECIFIED), "behind translation");
+        assert_eq!(listen("2001:db8::1"), every_address());
     }
 }

@@ -31,7 +31,12 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn gather(server_version: Option<ServerVersion>, settings: &Settings<'_>) -> Self {
+    /// `system_files`: of `InnoDB`'s system tablespace, in their order.
+    pub(crate) fn gather(
+        server_version: Option<ServerVersion>,
+        settings: &Settings<'_>,
+        system_files: &[String],
+    ) -> Self {
         let page = settings.value("innodb-page-size").and_then(|text| parse_bytes(&text).ok());
         let case = settings.value("lower-case-table-names").unwrap_or_else(|| "0".to_owned());
         let must_agree = vec![
@@ -41,6 +46,12 @@ impl Facts {
                 value: page.unwrap_or(PAGE_BYTES_DEFAULT).to_string(),
             },
             Fact { name: "lower-case-table-names", option: "lower_case_table_names", value: case },
+            // A server does not start with other names than its files have.
+            Fact {
+                name: "innodb-data-file-path",
+                option: "innodb_data_file_path (the names in it)",
+                value: system_files.join(";"),
+            },
         ];
         Self { must_agree, server_version }
     }
@@ -130,6 +141,7 @@ fn check_versions(donor: Option<&ServerVersion>, ours: Option<&ServerVersion>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::layout::system_files;
     use crate::server_args::ServerArgs;
     use crate::settings::tests::settings;
 
@@ -140,7 +152,8 @@ mod tests {
     fn of_version(text: &str, version: Option<&str>) -> Facts {
         let (files, explicit) = (ServerArgs::parse_lines(text), ServerArgs::default());
         let version = version.and_then(ServerVersion::parse);
-        Facts::gather(version, &settings(&files, &explicit))
+        let system_files = system_files(files.value("innodb-data-file-path"));
+        Facts::gather(version, &settings(&files, &explicit), &system_files)
     }
 
     #[test]
@@ -158,6 +171,9 @@ mod tests {
         assert_eq!(error.code(), Code::Incompatible);
         let text = error.to_string();
         assert!(text.contains("innodb_page_size") && text.contains("8192"), "{text}");
+        let donor = facts("--innodb-page-size=8k\n--innodb_data_file_path=a:1M;b:1M").properties();
+        let error = facts("--innodb-page-size=8k").check(&donor).unwrap_err().to_string();
+        assert!(error.contains("a;b") && error.contains("ibdata1"), "{error}");
         assert!(facts("--lower-case-table-names=1\n--innodb-page-size=8k").check(&donor).is_err());
     }
 

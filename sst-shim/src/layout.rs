@@ -200,7 +200,7 @@ pub(crate) fn relative_to(datadir: &Path, path: &Path) -> Option<PathBuf> {
 }
 
 /// File names of `innodb_data_file_path`: `name:size[:autoextend...];name:size`.
-fn system_files(value: Option<&str>) -> Vec<String> {
+pub(crate) fn system_files(value: Option<&str>) -> Vec<String> {
     let value = value.unwrap_or("ibdata1:12M:autoextend");
     let names = value.split(';').filter_map(|part| part.split(':').next());
     names.map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned).collect()

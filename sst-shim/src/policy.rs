@@ -40,13 +40,15 @@ impl<'a> Policy<'a> {
 
     /// Says what to do about a file that is in the way of a table outside of the datadir.
     pub(crate) fn explain(&self, error: Error) -> Error {
-        if error.code() != Code::UnsafePath || self.tablespaces.is_empty() {
+        let nothing_outside = self.tablespaces.is_empty() && self.binlog.is_none();
+        if error.code() != Code::UnsafePath || nothing_outside {
             return error;
         }
         Error::new(
             error.code(),
-            "a file that is no table of this node may be in the way of a DATA DIRECTORY table; \
-             remove it if no server uses it, or set [sst] data-directory",
+            "a file that is none of this node's may be in the way of a DATA DIRECTORY table or a binary \
+             log; remove it if no server uses it, or set [sst] data-directory on this node, or \
+             sst-max-binlogs=0 on the donor",
         )
         .because(error)
     }

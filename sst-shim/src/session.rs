@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use fastsst_mover::{Options, Progress, Result};
+use fastsst_mover::{Code, Error, Options, Progress, Result};
 
 use crate::args::{Args, Role, Server, Transfer};
 use crate::binlogs::Binlogs;
@@ -67,7 +67,7 @@ impl Session {
         let logs = binlogs.iter().flat_map(|it| [&*it.directory, &*it.index_directory]);
         let home_links = layout.links_to_homes(&logs.collect::<Vec<_>>());
         let version = version::of_server(&args, &layout.datadir, &settings);
-        let facts = Facts::gather(version, &settings);
+        let facts = Facts::gather(version, &settings, &layout.system_files);
         let files = NodeFiles::new(&layout, &settings, options.cpat.clone());
         let files = files.with_home_links(home_links);
         let clock = LockClock::new(options.engine.freeze_timeout);
@@ -142,6 +142,10 @@ impl Session {
 /// The directories, which a donor must have and a joiner may make.
 fn layout(args: &Args, settings: &Settings<'_>) -> Result<Layout> {
     let mut layout = Layout::resolve(&args.datadir, settings)?;
+    let is_sending = args.role == Role::Donor && args.transfer == Transfer::Snapshot;
+    if is_sending && args.server != Server::MariaDb {
+        refuse_mysql_directories(settings)?;
+    }
     match args.role {
         Role::Donor => layout.check_homes()?,
         Role::Joiner => layout.make_homes()?,
@@ -150,6 +154,23 @@ fn layout(args: &Args, settings: &Settings<'_>) -> Result<Layout> {
         tracing::info!("{line}");
     }
     Ok(layout)
+}
+
+/// MySQL finds files in further directories, and has no list of them that could be read from outside.
+fn refuse_mysql_directories(settings: &Settings<'_>) -> Result<()> {
+    for option in ["innodb-directories", "innodb-doublewrite-dir"] {
+        if let Some(value) = settings.value(option) {
+            let option = option.replace('-', "_");
+            return Err(Error::new(
+                Code::Unsupported,
+                format!(
+                    "{option}={value}: what MySQL keeps there would not be transferred; use another \
+                     SST method for this node"
+                ),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Says what an operator should know of the server that called.
